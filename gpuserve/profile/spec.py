@@ -1,0 +1,135 @@
+"""A profile after parsing: frozen values, `[engine]` defaults already merged into each model.
+
+Nothing here is optional for want of a default, except where None says "not stated".
+Sizes are bytes, durations seconds.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Device = Literal["auto", "cuda", "cpu"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """Where the endpoint listens: `[server]`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a model must hold at once: `concurrency` sequences of `context_tokens` each."""
+
+    context_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long the supervisor waits for one engine, in seconds, and how often it tries."""
+
+    start_timeout_s: float = 900.0
+    drain_timeout_s: float = 30.0
+    stop_timeout_s: float = 10.0
+    liveness_timeout_s: float = 60.0
+    restart_backoff_s: float = 2.0
+    restart_limit: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One `[[model]]`: one vLLM engine.
+
+    At most one of `memory_bytes`, `gpu_memory_utilization`, `kv_cache_memory_bytes` is set
+    (kv_cache_memory_bytes may stand beside gpu_memory_utilization, as vLLM wants it);
+    `demand` may stand alone or beside none of them. With nothing stated the engine gets its
+    fair share of what is left. `gpus` are indices in PCI bus order; None leaves the choice to
+    placement. `model` is a hub id or a directory (already made absolute when it is a directory
+    relative to the profile).
+    """
+
+    index: int  # position in the file: the n of `model[n]`
+    name: str
+    model: str
+    aliases: tuple[str, ...] = ()
+    gpus: tuple[int, ...] | None = None
+    port: int | None = None
+    vllm: str = "vllm"
+    # memory
+    memory_bytes: int | None = None
+    gpu_memory_utilization: float | None = None
+    kv_cache_memory_bytes: int | None = None
+    demand: Demand | None = None
+    # vLLM's own settings, None: vLLM's default
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    kv_cache_dtype: str | None = None
+    block_size: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    enforce_eager: bool = False
+    enable_prefix_caching: bool | None = None
+    load_format: str | None = None
+    cpu_offload_gb: float | None = None
+    trust_remote_code: bool = False
+    revision: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    tool_call_parser: str | None = None
+    enable_auto_tool_choice: bool = False
+    reasoning_parser: str | None = None
+    extra_args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSpec:
+    """One `[[upstream]]`: a server that gpuserve routes to but does not run."""
+
+    index: int
+    name: str
+    url: str
+    models: tuple[str, ...]
+    gpus: tuple[int, ...] = ()
+    reserve_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingSpec:
+    """`[routing]`: names of models (or their aliases, or an upstream's models).
+
+    `auto` is the model name that asks for routing. `code`, `general` and `default` are None
+    when the profile has no `[routing]`: then only explicit names are served, and `auto` if
+    there is exactly one model.
+    """
+
+    auto: str = "auto"
+    code: str | None = None
+    general: str | None = None
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A whole profile. `path` is absolute."""
+
+    path: str
+    server: ServerSpec
+    device: Device
+    models: tuple[ModelSpec, ...]
+    upstreams: tuple[UpstreamSpec, ...] = ()
+    routing: RoutingSpec = RoutingSpec()
+
+    def model(self, name: str) -> ModelSpec | None:
+        """Return the model of that name or alias, or None."""
+        for model in self.models:
+            if name == model.name or name in model.aliases:
+                return model
+        return None
