@@ -1,0 +1,46 @@
+"""What a path in a profile means: relative to the profile, unless it is only found elsewhere.
+
+Looks at the disk, and nowhere else do the profile's parts but `load`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The directory of the profile, and the current one."""
+
+    profile: Path
+    current: Path
+
+    def weights(self, text: str) -> str:
+        """Return the absolute directory that *text* names, or *text*, a hub id.
+
+        A directory begins with `/`, `./`, `../` or `~`, or exists beside the profile.
+        """
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 - "~nobody" is no reason to fail
+        explicit = text.startswith(("/", "./", "../", "~")) or text in {".", ".."}
+        beside = self.profile / path
+        return str(beside) if explicit or beside.is_dir() else text
+
+    def executable(self, text: str) -> str:
+        """Return *text* if it is a bare name, to be found on PATH, else an absolute path.
+
+        A relative path is looked up in the profile's directory, then in the current one,
+        because a shipped profile is started from the checkout that holds the environment.
+        """
+        if "/" not in text:
+            return text
+        return str(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
+
+    def template(self, text: str) -> str:
+        """Return the absolute file that *text* names, or *text*, which is the template itself."""
+        if "{" in text or "\n" in text:
+            return text
+        return str(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
+
+    def _beside(self, path: Path) -> Path:
+        first, second = self.profile / path, self.current / path
+        return second if not first.exists() and second.exists() else first
