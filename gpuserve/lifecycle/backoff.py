@@ -1,0 +1,15 @@
+"""How long to wait before an engine that failed is tried again."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffPolicy:
+    """The first delay doubles with each failure in a row, up to `limit_s`."""
+
+    first_s: float
+    limit_s: float = 300.0
+
+    def delay_s(self, failures: int) -> float:
+        """Return the delay after *failures* (>= 1) failures in a row, in seconds."""
+        return float(min(self.limit_s, self.first_s * 2.0 ** min(failures - 1, 30)))

@@ -1,0 +1,120 @@
+"""What an engine's log lines say: the phase of loading, what it allocated, what went wrong.
+
+Standard library only, because the shim reads lines with it. Formats are those of vLLM's
+V0 (0.6) to 0.33; a line that is not recognised says nothing.
+"""
+
+import re
+from dataclasses import dataclass
+
+# `(EngineCore pid=1) ERROR 11-21 08:00:00 [core.py:12] text`, colours, either part missing.
+_PREFIX = re.compile(
+    r"^(?:\x1b\[[0-9;]*m)*(?:\([^)]*\)\s*)?(?:\x1b\[[0-9;]*m)*"
+    r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[0-9-]+ [0-9:.]+\s*(?:\[[^]]*\])?:?\s*)?"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+_PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), phase)
+    for pattern, phase in (
+        (r"vLLM API server version|^\s*[█▄▀ ]*version ", "reading configuration"),
+        (r"Initializing an? (?:V1 )?LLM engine", "starting the engine"),
+        (r"Starting to load model|Loading weights on|Loading model weights", "loading weights"),
+        (r"Loading weights took|Model loading took", "weights are loaded"),
+        (r"torch\.compile|Dynamo bytecode|Compiling a graph|Cache the graph", "compiling"),
+        (r"[Mm]emory profiling|Profiling CUDA graph", "measuring memory"),
+        (r"KV cache size|# (?:GPU|CPU|cuda|CUDA) blocks", "making the KV cache"),
+        (r"Capturing CUDA graph|Graph capturing|Capturing cudagraphs", "capturing CUDA graphs"),
+        (r"Warming up|warmup", "warming up"),
+        (r"init engine .* took", "starting the server"),
+        (r"Starting vLLM (?:API )?server|Application startup complete", "starting the server"),
+    )
+)
+_SHARDS = re.compile(r"Loading [\w ]*shards:\s+(\d+)% .*?(\d+)/(\d+)")
+
+_WEIGHTS = re.compile(r"Model loading took ([0-9.]+) Gi?B")
+_KV_AVAILABLE = re.compile(r"Available KV cache memory: (-?[0-9.]+) GiB")
+_KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
+_CONCURRENCY = re.compile(r"Maximum concurrency for [0-9,]+ tokens per request: ([0-9.]+)x")
+_GRAPHS = re.compile(r"Graph capturing finished in .* took (-?[0-9.]+) GiB")
+
+# What names itself an error: an exception with its message, or a program's own `error:`.
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::\s*\S.*)?$"
+)
+_PROGRAM_ERROR = re.compile(r"^(?:[\w.-]+: )+error: \S", re.IGNORECASE)
+# Wrappers that vLLM raises when something else went wrong before.
+_WRAPPER = re.compile(
+    r"Engine core initialization failed|EngineCore failed to start|"
+    r"EngineDeadError|EngineGenerateError|WorkerProc initialization failed|SystemExit|"
+    r"KeyboardInterrupt|CancelledError|Engine process failed to start"
+)
+MAX_ERROR_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """The line that explains an engine's end best so far; a higher weight explains more."""
+
+    text: str
+    weight: int
+
+
+def text_of(line: str) -> str:
+    """Return *line* without process prefix, time stamp and colours."""
+    match = _PREFIX.match(line)
+    return _COLOUR.sub("", line[match.end() :] if match else line).rstrip()
+
+
+def phase_of(line: str) -> str | None:
+    """Return the phase of loading that *line* begins, or None."""
+    shards = _SHARDS.search(line)
+    if shards:
+        return f"loading weights, shard {shards[2]} of {shards[3]}"
+    for pattern, phase in _PHASES:
+        if pattern.search(line):
+            return phase
+    return None
+
+
+def allocation_of(line: str) -> dict[str, float]:
+    """Return what *line* says that the engine allocated: GiB, tokens, concurrency."""
+    found: dict[str, float] = {}
+    for key, pattern in (
+        ("weights_gib", _WEIGHTS),
+        ("kv_cache_gib", _KV_AVAILABLE),
+        ("kv_cache_tokens", _KV_TOKENS),
+        ("max_concurrency", _CONCURRENCY),
+        ("cuda_graph_gib", _GRAPHS),
+    ):
+        match = pattern.search(line)
+        if match:
+            found[key] = float(match[1].replace(",", ""))
+    return found
+
+
+def better_error(best: ErrorLine | None, line: str) -> ErrorLine | None:
+    """Return the line that explains an end better: *best* so far, or *line*.
+
+    A real exception outweighs vLLM's wrapper around it, which outweighs an ERROR line; among
+    equals the later one wins, because a traceback ends with its exception.
+    """
+    weight = _weight(line)
+    if weight == 0 or (best is not None and weight < best.weight):
+        return best
+    return ErrorLine(text_of(line).strip()[:MAX_ERROR_CHARS], weight)
+
+
+def _weight(line: str) -> int:
+    if not any(word in line for word in ("rror", "ERROR", "xception", "CRITICAL", "Exit")):
+        return 0
+    text = text_of(line).strip()
+    if not text:
+        return 0
+    named = _EXCEPTION.match(text) or _PROGRAM_ERROR.match(text)
+    if named and not _WRAPPER.search(text):
+        return 3
+    if named:
+        return 2
+    match = _PREFIX.match(line)
+    return 1 if match and match["level"] in ("ERROR", "CRITICAL") else 0

@@ -1,0 +1,50 @@
+"""engines/NAME.json: what the shim knows about the engine it runs, or ran, for the controller.
+
+Written by the shim alone, replaced atomically, so a reader sees one moment. `launch_id` is
+that of launches/NAME.json: a file from an earlier run is told by it.
+"""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineStatus:
+    """What is known of one run of one engine. Times are Unix seconds."""
+
+    launch_id: str
+    name: str
+    shim_pid: int
+    shim_start_ticks: int
+    pid: int = 0
+    pid_start_ticks: int = 0
+    started_unix_s: float = 0.0
+    phase: str = "starting the process"
+    allocated: dict[str, float] = field(default_factory=dict)
+    last_error: str | None = None
+    dropped_lines: int = 0
+    ended_unix_s: float | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    left_behind: int = 0  # descendants that the shim had to end after the engine's own end
+
+
+def write(path: Path, status: EngineStatus) -> None:
+    """Replace *path* with *status*; a full disk leaves the old one."""
+    draft = path.with_name(path.name + ".new")
+    with suppress(OSError):
+        draft.write_text(json.dumps(asdict(status)), encoding="utf-8")
+        os.replace(draft, path)  # noqa: PTH105 - the same call, named after what it does
+
+
+def read(path: Path) -> EngineStatus | None:
+    """Return what *path* holds, or None if there is nothing that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: found[name] for name in EngineStatus.__slots__ if name in found}
+        return EngineStatus(**known)
+    except (OSError, ValueError, TypeError):
+        return None
