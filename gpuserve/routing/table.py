@@ -4,10 +4,11 @@ The controller writes the file, atomically; workers read it at start and when to
 they serve without a controller.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuserve.plan import Capabilities
-from gpuserve.profile.spec import RoutingSpec
+from gpuserve.plan import Capabilities, Launch
+from gpuserve.profile.spec import Profile, RoutingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +42,62 @@ class RoutingTable:
     routing: RoutingSpec
     upstreams: tuple[Upstream, ...]
     max_body_bytes: int = 32 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineWord:
+    """What the controller says about one engine now; see Upstream for the fields."""
+
+    state: str
+    routable: bool
+    reason: str | None = None
+    retry_after_s: float | None = None
+
+
+def table_of(
+    profile: Profile,
+    *,
+    instance: str,
+    generation: int,
+    launches: Sequence[Launch],
+    states: Mapping[str, EngineWord],
+) -> RoutingTable:
+    """Return the table for *profile*, whose engines start as *launches* say.
+
+    *states* holds a word for each engine, by name; one without a word is Stopped. Servers that
+    gpuserve does not run are always routable: nobody here knows better than the attempt.
+    """
+    silent = EngineWord(state="Stopped", routable=False)
+    engines = tuple(_engine(launch, states.get(launch.name, silent)) for launch in launches)
+    elsewhere = tuple(
+        Upstream(
+            name=spec.name,
+            names=spec.models,
+            url=spec.url,
+            managed=False,
+            state="External",
+            routable=True,
+        )
+        for spec in profile.upstreams
+    )
+    return RoutingTable(
+        instance=instance,
+        generation=generation,
+        routing=profile.routing,
+        upstreams=engines + elsewhere,
+    )
+
+
+def _engine(launch: Launch, word: EngineWord) -> Upstream:
+    return Upstream(
+        name=launch.name,
+        names=(launch.name, *launch.aliases),
+        # The name after a Unix socket only fills the Host header.
+        url=f"http://127.0.0.1:{launch.port}" if launch.port is not None else "http://localhost",
+        socket=launch.socket,
+        state=word.state,
+        routable=word.routable,
+        reason=word.reason,
+        retry_after_s=word.retry_after_s,
+        capabilities=launch.capabilities,
+    )

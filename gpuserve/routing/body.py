@@ -1,0 +1,93 @@
+"""Request bodies: read strictly, and changed in one place only, the name of the model.
+
+Engines get the bytes that the client sent. Only where the router chose the model is its name
+put in: in place where the key is found beyond doubt, else by writing the document anew.
+"""
+
+import json
+import re
+from typing import Any
+
+_KEY = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
+_FORM_NAME = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n')
+
+
+class BadBody(ValueError):
+    """The body is not what an endpoint takes; the message is for the client."""
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object that *raw* holds.
+
+    Raises BadBody when it is not UTF-8, no JSON, no object, nested too deeply, or names a key
+    twice: engines and routers disagree about which of the two counts.
+    """
+    if not raw.strip():
+        raise BadBody("the body is empty; expected a JSON object")
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise BadBody(f"the body is not UTF-8 (byte {error.start})") from error
+    except RecursionError as error:
+        raise BadBody("the body is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        raise BadBody(
+            f"the body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from error
+    except BadBody:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise BadBody(f"the body is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadBody(f"the body is a JSON {_kind(value)}; expected an object")
+    return value
+
+
+def model_of(body: dict[str, Any]) -> str | None:
+    """Return the model that *body* names, None when it names none; raises BadBody."""
+    model = body.get("model")
+    if model is None or model == "":
+        return None
+    if not isinstance(model, str):
+        raise BadBody(f'"model" is a JSON {_kind(model)}; expected a string')
+    return model
+
+
+def form_model(raw: bytes) -> str | None:
+    """Return the field `model` of a multipart form, None where there is none."""
+    found = _FORM_NAME.search(raw)
+    return found.group(1).decode("utf-8", "replace") if found else None
+
+
+def with_model(raw: bytes, body: dict[str, Any], model: str) -> bytes:
+    """Return *raw*, whose content is *body*, naming *model* instead of what it names, if any."""
+    name = json.dumps(model).encode()
+    # A key may be spelled with escapes ("\\u006dodel"); then only the parser knows it.
+    plain = b"\\u00" not in raw
+    found = list(_KEY.finditer(raw))
+    if plain and "model" in body and len(found) == 1 and isinstance(body["model"], str):
+        start, end = found[0].span(1)
+        return raw[:start] + name + raw[end:]
+    if plain and "model" not in body:
+        at = raw.index(b"{") + 1
+        comma = b"," if body else b""
+        return raw[:at] + b'"model":' + name + comma + raw[at:]
+    return json.dumps({**body, "model": model}).encode()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise BadBody(f"the key {json.dumps(key[:64])} stands twice in one object")
+            seen.add(key)
+    return found
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return kinds.get(type(value), "object")

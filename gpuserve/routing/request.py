@@ -1,0 +1,108 @@
+"""What a request needs of a model, read from its path and body."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gpuserve.routing.body import model_of
+
+Task = Literal["chat", "text", "pool", "count", "other"]
+
+# Prefixes that vLLM serves (vllm/entrypoints, 0.32); what lies below, such as
+# `/v1/chat/completions/render`, needs the same.
+_TASKS: tuple[tuple[str, Task], ...] = (
+    ("/v1/messages/count_tokens", "chat"),
+    ("/v1/chat/completions", "chat"),
+    ("/v1/responses", "chat"),
+    ("/v1/messages", "chat"),
+    ("/v1/completions", "text"),
+    ("/v1/embeddings", "pool"),
+    ("/v1/rerank", "pool"),
+    ("/v1/score", "pool"),
+    ("/v1/classify", "pool"),
+    ("/v1/pooling", "pool"),
+    ("/rerank", "pool"),
+    ("/score", "pool"),
+    ("/tokenize", "count"),
+    ("/detokenize", "count"),
+)
+_IMAGES = frozenset({"image_url", "input_image", "image"})
+_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+# English text and code run to 3 to 5 bytes per token with today's vocabularies (vLLM counts
+# exactly and answers 400 itself); a token longer than 16 bytes on average does not occur outside
+# runs of spaces.
+_USUAL_BYTES_PER_TOKEN = 4
+_MOST_BYTES_PER_TOKEN = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a request asks of a model.
+
+    `model` is None when it names none. `tokens` is the usual size of the prompt plus what it
+    wants generated, `least_tokens` what it cannot fall below; both 0 when that cannot be told.
+    `body` is the parsed body, read by classification only.
+    """
+
+    task: Task
+    model: str | None = None
+    tools: bool = False
+    images: bool = False
+    stream: bool = False
+    tokens: int = 0
+    least_tokens: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+def task_of(path: str) -> Task:
+    """Return the task that *path* stands for, "other" for what is passed on unread."""
+    for prefix, task in _TASKS:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return task
+    return "other"
+
+
+def need_of(path: str, body: dict[str, Any], size_bytes: int) -> Need:
+    """Return the need of a request to *path* with a JSON *body* of *size_bytes*.
+
+    Raises BadBody when the body's `model` is not a string.
+    """
+    task = task_of(path)
+    model = model_of(body)
+    images = task == "chat" and any(_is_image(p) for p in _parts(body))
+    # The bytes of an image say nothing about its tokens.
+    size = 0 if images or task not in ("chat", "text") else size_bytes
+    wanted = _wanted_tokens(body)
+    return Need(
+        task=task,
+        model=model,
+        tools=bool(body.get("tools")) and body.get("tool_choice") != "none",
+        images=images,
+        stream=body.get("stream") is True,
+        tokens=size // _USUAL_BYTES_PER_TOKEN + wanted if size else 0,
+        least_tokens=size // _MOST_BYTES_PER_TOKEN,
+        body=body,
+    )
+
+
+def _wanted_tokens(body: dict[str, Any]) -> int:
+    for key in _LIMITS:
+        value = body.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return 0
+
+
+def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for key in ("messages", "input"):
+        messages = body.get(key)
+        for message in messages if isinstance(messages, list) else ():
+            content = message.get("content") if isinstance(message, dict) else None
+            for part in content if isinstance(content, list) else ():
+                if isinstance(part, dict):
+                    yield part
+
+
+def _is_image(part: dict[str, Any]) -> bool:
+    kind = part.get("type")
+    return isinstance(kind, str) and kind in _IMAGES

@@ -1,0 +1,120 @@
+"""Who said what: the texts of a request that a verdict rests on, whatever API it came by.
+
+Chat Completions, Responses and Messages put text in strings, lists of parts, or nowhere; bodies
+come from strangers, so every shape is possible and every walk has an end.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from gpuserve.routing.signs import HEAD_CHARS, TAIL_CHARS
+
+# More parts, turns or tools than these are not looked at: the oldest turns decide nothing, and
+# a request of a million parts must not cost a million looks.
+_PARTS = 64
+_TURNS = 40
+_CONTEXT_TURNS = 4
+_CONTEXT_CHARS = 600
+_TOOLS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What was said last by the user, before that, and by the one who set the scene.
+
+    `tools` are the names of the functions on offer.
+    """
+
+    last: str = ""
+    context: str = ""
+    system: str = ""
+    tools: tuple[str, ...] = ()
+
+
+def turns_of(body: dict[str, Any]) -> Turns:
+    """Return the turns of a request body: `messages`, `input` (Responses) or `prompt`."""
+    system = text_of(body.get("system")) or text_of(body.get("instructions"))
+    tools = tuple(_tool_names(body.get("tools")))
+    for key in ("messages", "input"):
+        said = body.get(key)
+        if isinstance(said, list):
+            return _conversation(said, system=system, tools=tools)
+        if isinstance(said, str):
+            return Turns(last=said, system=system, tools=tools)
+    return Turns(last=text_of(body.get("prompt")), system=system, tools=tools)
+
+
+def text_of(content: object) -> str:
+    """Return the text in *content*: a string, a list of parts, or anything else ("")."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    head = _join(islice(content, _PARTS), HEAD_CHARS + TAIL_CHARS)
+    if len(content) <= _PARTS and len(head) < HEAD_CHARS + TAIL_CHARS:
+        return head
+    tail = _join(content[-_PARTS:], None)
+    return f"{head[:HEAD_CHARS]}\n{tail[-TAIL_CHARS:]}"
+
+
+def _join(parts: Iterable[object], limit: int | None) -> str:
+    texts: list[str] = []
+    size = 0
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            texts.append(text)
+            size += len(text)
+            if limit is not None and size >= limit:
+                break
+    return "\n".join(texts)
+
+
+def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]) -> Turns:
+    # A turn that answers a tool call has no text of the user's: what the user said last before
+    # it still stands, and so does the route.
+    last: str | None = None
+    context: list[str] = []
+    scene = [system] if system else []
+    for message in reversed(said[-_TURNS:]):
+        role, text = _turn(message)
+        if role == "user" and text:
+            if last is None:
+                last = text
+            elif len(context) < _CONTEXT_TURNS:
+                context.append(text[:_CONTEXT_CHARS])
+        elif role == "assistant" and "```" in text[: HEAD_CHARS + TAIL_CHARS]:
+            context.append(text[:_CONTEXT_CHARS] if last is not None else "")
+    for message in islice(said, 2):
+        role, text = _turn(message)
+        if role in ("system", "developer") and text:
+            scene.append(text)
+    return Turns(
+        last=last or "",
+        context="\n".join(context),
+        system="\n".join(scene),
+        tools=tools,
+    )
+
+
+def _turn(message: object) -> tuple[str, str]:
+    if isinstance(message, str):
+        return "user", message
+    if not isinstance(message, dict):
+        return "", ""
+    role = message.get("role")
+    return (role if isinstance(role, str) else ""), text_of(message.get("content"))
+
+
+def _tool_names(tools: object) -> Iterable[str]:
+    if not isinstance(tools, list):
+        return
+    for tool in tools[:_TOOLS]:
+        if not isinstance(tool, dict):
+            continue
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, dict) else tool.get("name")
+        if isinstance(name, str):
+            yield name[:64]

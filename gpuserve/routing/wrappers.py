@@ -1,0 +1,47 @@
+"""Requests that arrive wrapped: `{"query": "…", "language": "en"}` asks what its text asks.
+
+Programs send prompts inside JSON or tags; the wrapper is syntax, and says nothing about what is
+wanted. A pasted document is left alone: only a flat object or a pair of tags around a sentence.
+"""
+
+import json
+import re
+
+_LONGEST_CHARS = 4000
+_MOST_KEYS = 8
+# Words in a value that make it a sentence rather than a setting.
+_SENTENCE_WORDS = 3
+_TAGS = re.compile(
+    r"\s*<(?!html|div|p|ul|ol|table|svg|span|body|head)([a-z_]+)(?: [^<>]*)?>(.*)</\1>\s*",
+    re.DOTALL,
+)
+
+
+def unwrapped(text: str) -> str:
+    """Return the sentences inside a wrapper, or *text* itself where there is none."""
+    if len(text) > _LONGEST_CHARS:
+        return text
+    start = text.lstrip()[:1]
+    if start == "{":
+        return _from_object(text)
+    if start == "<":
+        match = _TAGS.fullmatch(text)
+        if match:
+            inner = match.group(2)
+            return unwrapped(inner) if len(inner.split()) >= _SENTENCE_WORDS else inner
+    return text
+
+
+def _from_object(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict) or len(value) > _MOST_KEYS:
+        return text
+    if any(isinstance(v, dict | list) for v in value.values()):
+        return text
+    sentences = [
+        v for v in value.values() if isinstance(v, str) and len(v.split()) >= _SENTENCE_WORDS
+    ]
+    return "\n".join(sentences) or text
