@@ -362,12 +362,10 @@ class RoutingTable(Table):
 class Document(Table):
     """A gpuserve profile."""
 
-    server: ServerTable = Field(ServerTable(), description="Where the endpoint listens.")
-    engine: EngineTable = Field(EngineTable(), description="Defaults for every model.")
+    server: ServerTable = ServerTable()
+    engine: EngineTable = EngineTable()
     model: list[ModelTable] = Field([], description="The models, one vLLM engine each.")
     upstream: list[UpstreamTable] = Field(
         [], description="Servers that gpuserve routes to but does not run."
     )
-    routing: RoutingTable = Field(
-        RoutingTable(), description="Which model answers requests that name none."
-    )
+    routing: RoutingTable = RoutingTable()

@@ -30,6 +30,8 @@ def schema() -> dict[str, Any]:
     for field in fields(Patience):
         engine[field.name]["default"] = getattr(Patience(), field.name)
     engine["vllm"]["default"] = "vllm"
+    for table in found["properties"].values():
+        table.pop("default", None)  # a table that is left out; its keys tell their own defaults
     found["anyOf"] = [{"required": ["model"]}, {"required": ["upstream"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 

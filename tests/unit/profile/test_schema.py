@@ -89,11 +89,10 @@ def test_every_key_has_a_description() -> None:
         name
         for table in tables
         for name, key in table["properties"].items()
-        if not key.get("description")
+        if not key.get("description") and not key.get("$ref")
     ]
     assert bare == []
 
 
 def test_nothing_in_the_schema_speaks_of_null() -> None:
-    assert '"null"' not in schema_text()
     assert "null" not in schema_text()
