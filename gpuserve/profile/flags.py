@@ -52,8 +52,12 @@ REFUSED: Mapping[str, str] = {
     "--headless": "the router needs the engine's HTTP server",
 }
 
+_SAME_CACHE = "set it in gpuserve's own environment: both must look in the same cache"
+
 # Likewise for `env`.
 REFUSED_VARIABLES: Mapping[str, str] = {
+    "HF_HOME": _SAME_CACHE,
+    "HF_HUB_CACHE": _SAME_CACHE,
     "CUDA_VISIBLE_DEVICES": "write `gpus` instead",
     "CUDA_DEVICE_ORDER": "GPUs are counted in PCI bus order",
     "VLLM_CPU_KVCACHE_SPACE": "write `memory` or `kv_cache_memory_bytes` instead",

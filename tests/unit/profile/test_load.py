@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from gpuserve.errors import ExitStatus, Problem, ProfileError
-from gpuserve.profile.load import LARGEST_BYTES, load, load_text, read
+from gpuserve.profile.load import load, load_text, read
 from gpuserve.profile.spec import Demand, Patience, RoutingSpec, ServerSpec
+from gpuserve.profile.tomlfile import LARGEST_BYTES
 from gpuserve.units import GIB
 
 MODEL = '[[model]]\nname = "coder"\nmodel = "org/coder"\n'

@@ -1,0 +1,208 @@
+"""The GPUs of this host, read through NVML.
+
+NVML's own total is what nvidia-smi prints; CUDA, and so vLLM, sees less: its second memory
+structure gives what driver and firmware keep back apart (`reserved`), and total less reserved
+is CUDA's total to within some MiB.
+"""
+
+import platform
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from gpuserve.errors import HostUnavailable
+from gpuserve.readings import Gpu, GpuProcess
+
+_NVIDIA_VENDOR = "0x10de"
+# PCI base class 0x03 is a display controller: a GPU, and not its HDMI sound (0x0403).
+_DISPLAY_CLASS = "0x03"
+
+
+class Nvml(Protocol):
+    """The part of NVML that is used; the module pynvml has it."""
+
+    NVMLError: type[Exception]
+    nvmlMemory_v2: int  # noqa: N815 - NVML's name
+
+    def nvmlInit(self) -> Any: ...  # noqa: N802, D102 - NVML's names, here and below
+    def nvmlShutdown(self) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetCount(self) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetPciInfo(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetName(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetUUID(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, version: Any = None) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetMigMode(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetCudaComputeCapability(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> Any: ...  # noqa: N802, D102
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Any) -> Any: ...  # noqa: N802, D102
+
+
+def read_gpus(nvml: Nvml | None = None, root: Path = Path("/")) -> tuple[Gpu, ...]:
+    """Return one reading of every GPU in PCI bus order; empty without a driver or a GPU.
+
+    *root* is where /proc and /sys are looked up. Raises HostUnavailable when a driver is there
+    but does not work, or a GPU is split (MIG).
+    """
+    if nvml is None:
+        import pynvml
+
+        nvml = pynvml
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if _code(error) == _LIBRARY_NOT_FOUND or (
+            _code(error) == _DRIVER_NOT_LOADED and not _nvidia_on_the_bus(root)
+        ):
+            return ()
+        _give_up(error)
+    try:
+        return _read(nvml, root)
+    except nvml.NVMLError as error:
+        _give_up(error)
+    finally:
+        nvml.nvmlShutdown()
+
+
+# nvml.h, enum nvmlReturn_t
+_NOT_SUPPORTED = 3
+_DRIVER_NOT_LOADED = 9
+_LIBRARY_NOT_FOUND = 12
+_GPU_IS_LOST = 15
+_LIB_RM_VERSION_MISMATCH = 18
+
+
+def _read(nvml: Nvml, root: Path) -> tuple[Gpu, ...]:
+    handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
+    # NVML promises no order; CUDA_DEVICE_ORDER=PCI_BUS_ID, which engines get, is this one.
+    handles.sort(key=lambda handle: _bus_place(nvml.nvmlDeviceGetPciInfo(handle)))
+    return tuple(_gpu(nvml, index, handle, root) for index, handle in enumerate(handles))
+
+
+def _gpu(nvml: Nvml, index: int, handle: Any, root: Path) -> Gpu:
+    name = _text(nvml.nvmlDeviceGetName(handle))
+    if _mig_enabled(nvml, handle):
+        raise HostUnavailable(
+            f"GPU {index} ({name}) is split into MIG slices, which gpuserve cannot plan for",
+            hint=f"turn MIG off: nvidia-smi -i {index} -mig 0",
+        )
+    total, free = _memory(nvml, index, name, handle)
+    return Gpu(
+        index=index,
+        name=name,
+        total_bytes=total,
+        free_bytes=free,
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        host=platform.node(),
+        compute_capability=_compute_capability(nvml, handle),
+        processes=_processes(nvml, handle, root),
+    )
+
+
+def _memory(nvml: Nvml, index: int, name: str, handle: Any) -> tuple[int, int]:
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+        return int(memory.total) - int(memory.reserved), int(memory.free)
+    except nvml.NVMLError:
+        pass  # a driver older than 510 knows the first structure only, without `reserved`
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        raise HostUnavailable(
+            f"the memory of GPU {index} ({name}) cannot be read: {error}",
+            hint="a GPU that shares its memory with the host is not supported",
+        ) from error
+    return int(memory.total), int(memory.free)
+
+
+def _mig_enabled(nvml: Nvml, handle: Any) -> bool:
+    try:
+        current, _pending = nvml.nvmlDeviceGetMigMode(handle)
+    except nvml.NVMLError as error:
+        if _code(error) == _NOT_SUPPORTED:
+            return False
+        raise
+    return bool(current)
+
+
+def _compute_capability(nvml: Nvml, handle: Any) -> tuple[int, int] | None:
+    try:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except nvml.NVMLError:
+        return None
+    return int(major), int(minor)
+
+
+def _processes(nvml: Nvml, handle: Any, root: Path) -> tuple[GpuProcess, ...]:
+    used: dict[int, int] = {}
+    for read in (
+        nvml.nvmlDeviceGetComputeRunningProcesses,
+        nvml.nvmlDeviceGetGraphicsRunningProcesses,
+    ):
+        try:
+            found = read(handle)
+        except nvml.NVMLError:
+            continue  # not every driver lists them; the free memory is known all the same
+        for process in found:
+            # A process that is on both lists is listed with the same figure.
+            used[int(process.pid)] = int(process.usedGpuMemory or 0)
+    return tuple(
+        GpuProcess(pid=pid, used_bytes=count, name=_process_name(pid, root))
+        for pid, count in sorted(used.items())
+    )
+
+
+def _process_name(pid: int, root: Path) -> str | None:
+    # Not NVML's name for it: that is the executable, and vLLM's workers set a title.
+    try:
+        words = (root / "proc" / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    return b" ".join(words).decode(errors="replace").strip()[:100] or None
+
+
+def _give_up(error: Exception) -> NoReturn:
+    code = _code(error)
+    if code == _LIB_RM_VERSION_MISMATCH:
+        raise HostUnavailable(
+            "the NVIDIA driver was upgraded but the running kernel still has the old one "
+            f"(NVML: {error})",
+            hint="reboot, or unload and load the nvidia kernel modules",
+        ) from error
+    if code == _DRIVER_NOT_LOADED:
+        raise HostUnavailable(
+            "there is an NVIDIA GPU, but its driver is not loaded",
+            hint='`nvidia-smi` and `dmesg` say why; [engine] device = "cpu" does without it',
+        ) from error
+    if code == _GPU_IS_LOST:
+        raise HostUnavailable(
+            f"a GPU fell off the bus (NVML: {error})",
+            hint="`dmesg | grep Xid` says which; it needs a reset or a reboot",
+        ) from error
+    raise HostUnavailable(
+        f"the NVIDIA driver does not answer (NVML: {error})", hint="see what `nvidia-smi` says"
+    ) from error
+
+
+def _nvidia_on_the_bus(root: Path) -> bool:
+    for device in (root / "sys" / "bus" / "pci" / "devices").glob("*"):
+        try:
+            vendor = (device / "vendor").read_text().strip()
+            kind = (device / "class").read_text().strip()
+        except OSError:
+            continue
+        if vendor == _NVIDIA_VENDOR and kind.startswith(_DISPLAY_CLASS):
+            return True
+    return False
+
+
+def _bus_place(pci: Any) -> tuple[int, int, int]:
+    return int(pci.domain), int(pci.bus), int(pci.device)
+
+
+def _code(error: Exception) -> int | None:
+    code = getattr(error, "value", None)
+    return code if isinstance(code, int) else None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
