@@ -38,6 +38,7 @@ class Watch:
     moved_s: float  # when progress was seen last, or there was nothing to do
     progress: tuple[float, ...] | None = None
     served: bool = False  # it has made progress at least once since it started
+    answered_s: float = 0.0  # when it answered anything last
 
 
 Finding = Literal["passed", "missed", "stalled", "unsure"]
@@ -48,8 +49,8 @@ def observe(watch: Watch, reading: Reading, timeout_s: float) -> tuple[Watch, Fi
 
     "stalled": requests run and nothing has changed for *timeout_s* (five times that when
     /metrics is silent, FIRST_REQUEST_S before the first progress). "missed": the engine says
-    that it is dead or nothing listens. "unsure": it does not answer, which a long step
-    explains as well as a hang.
+    that it is dead, nothing listens, or it has nothing to do and has not answered for
+    *timeout_s*. "unsure": it does not answer, which a long step explains as well as a hang.
     """
     busy = reading.running > 0 or reading.in_flight > 0
     moved = reading.progress is not None and reading.progress != watch.progress
@@ -59,7 +60,11 @@ def observe(watch: Watch, reading: Reading, timeout_s: float) -> tuple[Watch, Fi
         watch = replace(watch, progress=reading.progress, served=served)
     if moved or not busy:
         watch = replace(watch, moved_s=reading.at_s)
+    if reading.health != "silent" or reading.progress is not None:
+        watch = replace(watch, answered_s=reading.at_s)
     if reading.health in ("dead", "refused"):
+        return watch, "missed"
+    if not busy and reading.at_s - watch.answered_s >= timeout_s:
         return watch, "missed"
     patience_s = timeout_s if watch.served else max(timeout_s, FIRST_REQUEST_S)
     if reading.progress is None:

@@ -5,11 +5,12 @@ rpcinterface.py, `_update`), which is how a controller learns that the box is st
 """
 
 import http.client
-import socket
 import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gpuserve.machine.unixhttp import UnixConnection
 
 _SHUTDOWN_STATE = 6
 _ALREADY_STARTED = 60
@@ -89,7 +90,7 @@ class Keeper:
 
     def _call(self, method: str, *params: Any) -> Any:
         body = xmlrpc.client.dumps(params, method).encode()
-        connection = _UnixConnection(self._path)
+        connection = UnixConnection(self._path, CALL_TIMEOUT_S)
         try:
             connection.request("POST", "/RPC2", body, {"Content-Type": "text/xml"})
             response = connection.getresponse()
@@ -116,17 +117,3 @@ class _Fault(Exception):
         super().__init__(text)
         self.code = code
         self.text = text
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

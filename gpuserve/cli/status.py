@@ -1,0 +1,87 @@
+"""Show what runs, since when, and why not."""
+
+import argparse
+import json
+from typing import Any
+
+from gpuserve.cli.main import say
+from gpuserve.cli.progress import duration, words
+from gpuserve.cli.target import need_instance, patient_status, run_dir_of
+from gpuserve.errors import ExitStatus
+from gpuserve.machine.control import ControllerSilent
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--json", action="store_true", help="print the status as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; return 0 if all that should run is ready, 1 if something is not."""
+    run_dir = run_dir_of(args)
+    need_instance(run_dir)
+    try:
+        status = patient_status(run_dir)
+    except ControllerSilent as error:
+        say(f"error: {error.message}")
+        say("the keeper runs; engines and routers do not need the controller to serve")
+        return ExitStatus.NO
+    if args.json:
+        print(json.dumps(status))
+    else:
+        print("\n".join(lines(status)))
+    return ExitStatus.DONE if all_ready(status) else ExitStatus.NO
+
+
+def all_ready(status: dict[str, Any]) -> bool:
+    """Return whether every model that should run is ready; an instance that stops is not."""
+    return not status["stopping"] and all(m["ready"] for m in status["models"] if m["wanted"])
+
+
+def lines(status: dict[str, Any]) -> list[str]:
+    """Return the status for people."""
+    shown = [
+        f"{status['router']['url']}  profile {status['profile']}",
+        *(f"fault: {fault}" for fault in status["faults"]),
+        "",
+    ]
+    rows: list[tuple[str, ...]] = [
+        ("MODEL", "STATE", "SINCE", "PID", "GPUS", "RESTARTS", "KV TOKENS", "WHY")
+    ]
+    rows += [_row(model) for model in status["models"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+        shown.append("  ".join(cells).rstrip())
+    for upstream in status["upstreams"]:
+        models = ", ".join(upstream["models"])
+        shown.append(f"{upstream['name']}  External  {upstream['url']}  {models}")
+    shown += [
+        f"last error of {model['name']}: {model['last_error']}"
+        for model in status["models"]
+        if model["last_error"]
+    ]
+    return shown
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    name, state, _, why = words(model)
+    since = duration(model["since_s"])
+    memory = model["memory"]
+    tokens = memory["actual"].get("kv_cache_tokens")
+    promised = memory["predicted"].get("kv_cache_tokens")
+    kv = f"{tokens:,}" if tokens else "-"
+    if tokens and promised and tokens != promised:
+        kv += f" (predicted {promised:,})"
+    elif promised and not tokens:
+        kv = f"({promised:,} predicted)"
+    return (
+        name,
+        state,
+        since,
+        str(model["pid"] or "-"),
+        ",".join(map(str, model["gpus"])) or "-",
+        str(model["restarts"]),
+        kv,
+        why,
+    )

@@ -1,0 +1,98 @@
+"""The controller's own HTTP API on control.sock, for the commands. Same user only (0700)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from gpuserve import __version__
+from gpuserve.controller.run import Controller
+from gpuserve.controller.status import model_status, upstream_status
+from gpuserve.lifecycle.states import (
+    DrainRequested,
+    Event,
+    RestartRequested,
+    StartRequested,
+    StopRequested,
+)
+
+VERBS: dict[str, Callable[[], Event]] = {
+    "start": StartRequested,
+    "stop": StopRequested,
+    "restart": RestartRequested,
+    "drain": DrainRequested,
+}
+
+
+def application(controller: Controller) -> web.Application:
+    """Return the application: GET /status, POST /models/NAME/VERB, POST /down."""
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/status", _status(controller)),
+            web.post("/models/{name}/{verb}", _command(controller)),
+            web.post("/down", _down(controller)),
+        ]
+    )
+    return app
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def status_of(controller: Controller) -> dict[str, Any]:
+    """Return the whole of `status --json`."""
+    profile = controller.plan.profile
+    return {
+        "instance": str(controller.run_dir.path),
+        "version": __version__,
+        "profile": profile.path,
+        "keeper_pid": controller.keeper_pid,
+        "stopping": controller.stopping,
+        "faults": [controller.memory.fault] if controller.memory.fault else [],
+        "router": {"url": controller.instance.url, "workers": profile.server.workers},
+        "models": [
+            model_status(replica, controller.memory.of(name))
+            for name, replica in controller.replicas.items()
+        ],
+        "upstreams": [upstream_status(upstream) for upstream in profile.upstreams],
+    }
+
+
+def _status(controller: Controller) -> Handler:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.json_response(status_of(controller))
+
+    return handler
+
+
+def _command(controller: Controller) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        name, verb = request.match_info["name"], request.match_info["verb"]
+        spec = controller.plan.profile.model(name)
+        if spec is None or spec.name not in controller.replicas:
+            return _refusal(404, f'no model "{name}"', models=list(controller.replicas))
+        if verb not in VERBS:
+            return _refusal(404, f'no command "{verb}"', commands=list(VERBS))
+        if controller.stopping:
+            return _refusal(409, "gpuserve is stopping")
+        replica = controller.replicas[spec.name]
+        before = {"epoch": replica.epoch, "starts": controller.memory.of(spec.name).starts}
+        replica.tell(VERBS[verb]())
+        return web.json_response({"name": spec.name, "before": before})
+
+    return handler
+
+
+def _down(controller: Controller) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        hurry = request.query.get("now") == "1"
+        asyncio.get_running_loop().call_soon(controller.begin_shut_down, hurry)
+        return web.json_response({"keeper_pid": controller.keeper_pid})
+
+    return handler
+
+
+def _refusal(status: int, message: str, **more: object) -> web.Response:
+    return web.json_response({"error": message, **more}, status=status)

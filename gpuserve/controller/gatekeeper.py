@@ -1,0 +1,111 @@
+"""Carries out the gate: weights first, then one start per device once its memory has settled."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from gpuserve.controller import policies
+from gpuserve.controller.replica import Replica
+from gpuserve.controller.weights import fetch
+from gpuserve.errors import GpuserveError
+from gpuserve.lifecycle import gate
+from gpuserve.lifecycle.states import Queued
+
+LOOK_AGAIN_S = 1.0
+
+
+class Gatekeeper:
+    """Looks at what is Queued whenever it is woken, and each second while anything is."""
+
+    def __init__(
+        self, replicas: Mapping[str, Replica], profile: Path, say: Callable[[str], None]
+    ) -> None:
+        self._replicas = replicas
+        self._profile = profile
+        self._say = say
+        self._wake = asyncio.Event()
+        self._free_before: dict[str, int] = {}
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Open the gate for one engine after another until cancelled."""
+        try:
+            while True:
+                queued = [r for r in self._replicas.values() if isinstance(r.state, Queued)]
+                if queued:
+                    await self._look(queued)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S if queued else None):
+                        await self._wake.wait()
+                self._wake.clear()
+        finally:
+            for task in self._fetches.values():
+                task.cancel()
+
+    async def _look(self, queued: list[Replica]) -> None:
+        for replica in queued:
+            if not _has_weights(replica):
+                self._start_fetch(replica)
+        ready = sorted(filter(_has_weights, queued), key=lambda replica: replica.since_s)
+        if not ready:
+            return
+        moving = {
+            device: replica.name
+            for replica in self._replicas.values()
+            if replica.state.moves_memory
+            for device in replica.launch.gate
+        }
+        waiters = [policies.waiter_of(replica.launch) for replica in ready]
+        free = await self._free({device for waiter in waiters for device in waiter.devices})
+        decision = gate.decide(waiters, moving, free)
+        for replica in ready:
+            if replica.name in decision.opened:
+                replica.open_gate()
+            elif isinstance(replica.state, Queued):
+                replica.explain(decision.reasons[replica.name])
+
+    async def _free(self, devices: set[str]) -> dict[str, gate.Free]:
+        """Read free memory; a GPU's is compared with that of the look before."""
+        now: dict[str, int] = {}
+        if "cpu" in devices:
+            now["cpu"] = psutil.virtual_memory().available
+            self._free_before["cpu"] = now["cpu"]  # a host is never still
+        if devices - {"cpu"}:
+            from gpuserve.machine.gpus import read_gpus
+
+            with suppress(GpuserveError):
+                for gpu in await asyncio.to_thread(read_gpus):
+                    now[f"gpu{gpu.index}"] = gpu.free_bytes
+        before, self._free_before = self._free_before, now
+        return {d: gate.Free(now.get(d), before.get(d)) for d in devices}
+
+    def _start_fetch(self, replica: Replica) -> None:
+        running = self._fetches.get(replica.name)
+        if running is None or running.done():
+            self._fetches[replica.name] = asyncio.create_task(self._fetch(replica))
+
+    async def _fetch(self, replica: Replica) -> None:
+        """Have the weights of *replica* here, or tell it that they cannot be had."""
+        from gpuserve.machine.hub import weights_here
+
+        epoch = replica.epoch
+        repo, revision = replica.launch.weights or "", replica.launch.revision
+        if not await asyncio.to_thread(weights_here, repo, revision):
+            replica.explain(f"fetching the weights of {repo}")
+            fetched = await fetch(self._profile, replica.name, replica.note)
+            if fetched.reason is not None:
+                replica.miss_weights(fetched.reason, hopeless=fetched.hopeless, epoch=epoch)
+                return
+        replica.weights_here = True
+        self.wake()
+
+
+def _has_weights(replica: Replica) -> bool:
+    return replica.weights_here or replica.launch.weights is None

@@ -1,0 +1,354 @@
+"""One engine: takes events, asks `step` what follows, carries it out.
+
+All of it runs in one task, so an engine has one writer. Timers and probes carry the epoch in
+which they were asked for and are dropped when the state has changed since; requests of the
+operator and the end of the process never are.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gpuserve.controller.remembered import Memory
+from gpuserve.keeperconf import engine_program
+from gpuserve.lifecycle.states import (
+    Arm,
+    Command,
+    Disarm,
+    Event,
+    Exited,
+    Failed,
+    GateOpened,
+    Kill,
+    Killing,
+    Queued,
+    Ready,
+    Spawn,
+    Starting,
+    State,
+    Stopped,
+    Stopping,
+    StopRequested,
+    Terminate,
+    TimerFired,
+    Unkillable,
+    WeightsMissed,
+)
+from gpuserve.lifecycle.step import Policy, step
+from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
+from gpuserve.machine.processes import descendants, everything, same
+from gpuserve.plan import Launch
+from gpuserve.rundir import RunDir
+from gpuserve.shim import status as shim_status
+
+# argparse ends with 2 for an unknown flag; a shell or the kernel with 126 and 127 for a program
+# that cannot be run. The same command would end the same way.
+HOPELESS_CODES = (2, 126, 127)
+
+
+class Box(Protocol):
+    """What a replica needs from the controller around it."""
+
+    run_dir: RunDir
+    keeper_pid: int
+    cgroup: Path | None
+    memory: Memory
+    stopping: bool
+
+    def say(self, line: str) -> None:
+        """Tell the operator."""
+
+    async def start_program(self, program: str) -> int:
+        """Have the keeper start a program; return its pid, 0 if it ended at once."""
+
+    async def state_changed(self, replica: "Replica") -> None:
+        """Make a new state known to the routers before anything is done about it."""
+
+    async def end_strays(self) -> int:
+        """End what killed shims left behind; return how many processes that were."""
+
+
+@dataclass(slots=True)
+class _Shim:
+    """The running shim: its pidfd is readable when it has ended."""
+
+    pid: int
+    start_ticks: int
+    pidfd: int
+
+
+class Replica:
+    """The life of one engine. `tell` it events; read `state`, `reason` and the rest."""
+
+    def __init__(self, launch: Launch, policy: Policy, box: Box, state: State) -> None:
+        self.launch = launch
+        self.state: State = state
+        self.since_s = time.monotonic()
+        self.reason: str | None = None
+        self.last_error: str | None = None
+        self.weights_here = False
+        self._policy = policy
+        self._box = box
+        self._epoch = 0
+        self._inbox: asyncio.Queue[tuple[int | None, Event, str | None]] = asyncio.Queue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._shim: _Shim | None = None
+        self._launch_id = ""
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def name(self) -> str:
+        """The engine's name in the profile."""
+        return self.launch.name
+
+    @property
+    def epoch(self) -> int:
+        """Changes whenever the state does; hand it back with what belongs to this state."""
+        return self._epoch
+
+    @property
+    def shim_pid(self) -> int:
+        """The pid of the running shim, 0 if none runs."""
+        return self._shim.pid if self._shim else 0
+
+    @property
+    def phase_s(self) -> float:
+        """How long the engine has been in its state, in seconds."""
+        return time.monotonic() - self.since_s
+
+    def tell(self, event: Event, *, epoch: int | None = None, reason: str | None = None) -> None:
+        """Deliver an event; with *epoch* only if the state has not changed since."""
+        self._inbox.put_nowait((epoch, event, reason))
+
+    def open_gate(self) -> None:
+        """Let a Queued engine start."""
+        self.tell(GateOpened(), epoch=self._epoch)
+
+    def status(self) -> shim_status.EngineStatus | None:
+        """Return what the shim says of the current run, or of the last one."""
+        found = shim_status.read(self._box.run_dir.engine_status(self.name))
+        return found if found is not None and found.launch_id == self._launch_id else None
+
+    async def run(self) -> None:
+        """Take events until cancelled."""
+        while True:
+            epoch, event, reason = await self._inbox.get()
+            if epoch is None or epoch == self._epoch:
+                await self._take(event, reason)
+
+    def adopt(self, pid: int, found: shim_status.EngineStatus) -> None:
+        """Take over a shim that an earlier controller started."""
+        self._launch_id = found.launch_id
+        self.weights_here = True
+        self._follow(pid, found.shim_start_ticks)
+
+    async def _take(self, event: Event, reason: str | None) -> None:
+        before = self.state
+        after, commands = step(before, event, self._policy)
+        if after == before and not commands:
+            return
+        changed = type(after) is not type(before) or getattr(after, "after", None) != getattr(
+            before, "after", None
+        )
+        self.state = after
+        if changed:
+            self._enter(before, event, reason)
+            await self._box.state_changed(self)
+        self._remember(event)
+        for command in commands:
+            await self._carry_out(command)
+
+    def _enter(self, before: State, event: Event, reason: str | None) -> None:
+        took_s = self.phase_s
+        self._epoch += 1
+        self.since_s = time.monotonic()
+        if type(self.state) is not type(before):
+            self._disarm()
+        asked_to_end = isinstance(event, Exited) and isinstance(before, Stopping | Killing)
+        if isinstance(self.state, Ready | Stopped | Starting):
+            self.reason = reason
+        elif reason is not None and not (asked_to_end and self.reason):
+            self.reason = reason  # how it ended says less than why it was ended
+        if isinstance(event, TimerFired):
+            self.reason = _timeout_reason(before, self._policy) or self.reason
+        if isinstance(self.state, Ready) and isinstance(before, Starting):
+            self._box.memory.change(self.name, last_start_s=round(took_s, 1))
+        told = f"{self.name}: {before.name} -> {self.state.name} ({took_s:.1f} s)"
+        self._box.say(f"{told}: {self.reason}" if self.reason else told)
+
+    def _remember(self, event: Event) -> None:
+        failed = (self.reason or "it failed") if isinstance(self.state, Failed) else None
+        fields: dict[str, object] = {"failed": failed, "failures": self.state.failures}
+        if isinstance(event, StopRequested):
+            fields["stopped"] = not self._box.stopping  # only the operator's word outlives us
+        elif self.state.wanted and not self._box.stopping:
+            fields["stopped"] = False
+        self._box.memory.change(self.name, **fields)
+
+    async def _carry_out(self, command: Command) -> None:
+        match command:
+            case Spawn():
+                await self._spawn()
+            case Terminate():
+                self._signal(signal.SIGTERM)
+            case Kill():
+                self._signal(signal.SIGINT)
+                self._signal(signal.SIGCONT)
+            case Arm(delay_s):
+                self._disarm()
+                loop = asyncio.get_running_loop()
+                epoch = self._epoch
+                self._timer = loop.call_later(delay_s, lambda: self.tell(TimerFired(), epoch=epoch))
+            case Disarm():
+                self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _spawn(self) -> None:
+        self._launch_id = f"{time.time_ns():x}"
+        run_dir = self._box.run_dir
+        try:
+            self._remove_socket()
+            self._write_launch()
+            pid = await self._box.start_program(engine_program(self.name))
+        except (OSError, KeeperGone, KeeperRefused, KeeperStopping) as error:
+            self.tell(Exited(), reason=f"cannot start: {error}")
+            return
+        self._box.memory.change(self.name, starts=self._box.memory.of(self.name).starts + 1)
+        ticks = everything().get(pid)
+        if pid == 0 or ticks is None:
+            found = shim_status.read(run_dir.engine_status(self.name))
+            self._end(found if found and found.launch_id == self._launch_id else None)
+            return
+        self._follow(pid, ticks.start_ticks)
+
+    def _remove_socket(self) -> None:
+        if self.launch.socket:
+            with suppress(OSError):
+                Path(self.launch.socket).unlink(missing_ok=True)
+
+    def _write_launch(self) -> None:
+        launch = self.launch
+        group = self._box.cgroup / f"engine-{launch.name}" if self._box.cgroup else None
+        content = {
+            "launch_id": self._launch_id,
+            "name": launch.name,
+            "argv": launch.argv,
+            "env": dict(launch.env),
+            "stop_timeout_s": launch.patience.stop_timeout_s,
+            "keeper_pid": self._box.keeper_pid,
+            "cgroup": str(group) if group else None,
+        }
+        path = self._box.run_dir.launch(launch.name)
+        draft = path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        draft.replace(path)
+
+    def _follow(self, pid: int, start_ticks: int) -> None:
+        """Watch the shim's end through a pidfd, which cannot be mistaken for another process."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self._end(self.status())
+            return
+        if not same(pid, start_ticks):
+            os.close(pidfd)
+            self._end(self.status())
+            return
+        self._shim = _Shim(pid, start_ticks, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._shim_ended)
+
+    def _shim_ended(self) -> None:
+        assert self._shim is not None  # noqa: S101 - for mypy
+        asyncio.get_running_loop().remove_reader(self._shim.pidfd)
+        os.close(self._shim.pidfd)
+        self._shim = None
+        self._end(self.status())
+
+    def _end(self, found: shim_status.EngineStatus | None) -> None:
+        """Deliver the end of the process, after ending what a killed shim left behind."""
+
+        async def deliver() -> None:
+            if found is None or found.ended_unix_s is None:
+                await self._box.end_strays()
+            self._remove_socket()
+            if not isinstance(self.state, Stopping | Killing | Unkillable):
+                self.last_error = found.last_error if found else None
+            starting = isinstance(self.state, Starting)
+            code = found.exit_code if found else None
+            hopeless = starting and code in HOPELESS_CODES
+            self.tell(Exited(hopeless=hopeless), reason=end_reason(found))
+
+        task = asyncio.create_task(deliver())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._shim is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._shim.pidfd, number)
+
+    def kill_tree(self) -> None:
+        """SIGKILL the engine's processes directly, for a shim that does not do it."""
+        if self._shim is not None:
+            for process in descendants(self._shim.pid, everything()):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+    def note(self, reason: str) -> None:
+        """Say in `status` what a Queued engine waits for."""
+        if isinstance(self.state, Queued):
+            self.reason = reason
+
+    def explain(self, reason: str) -> None:
+        """Like `note`, and tell the operator if it is news."""
+        if isinstance(self.state, Queued) and reason != self.reason:
+            self.reason = reason
+            self._box.say(f"{self.name}: {reason}")
+
+    def miss_weights(self, reason: str, *, hopeless: bool, epoch: int) -> None:
+        """Tell a Queued engine that its weights cannot be had."""
+        self.tell(WeightsMissed(hopeless=hopeless), epoch=epoch, reason=reason)
+
+
+def end_reason(found: shim_status.EngineStatus | None) -> str:
+    """Return how a process ended, for people, with the engine's last real error."""
+    if found is None or found.ended_unix_s is None:
+        return "its shim was killed"
+    if found.exit_signal is not None:
+        try:
+            how = f"killed by {signal.Signals(found.exit_signal).name}"
+        except ValueError:
+            how = f"killed by signal {found.exit_signal}"
+    else:
+        how = f"exited with status {found.exit_code}"
+    if found.exit_code == 0:
+        # vLLM's server ends with 0 when its engine core has died: no sign of a clean end.
+        how += " without being asked"
+    return f"{how}: {found.last_error}" if found.last_error else how
+
+
+def _timeout_reason(before: State, policy: Policy) -> str | None:
+    match before.name:
+        case "Starting":
+            return f"not ready after {policy.start_timeout_s:g} s (start_timeout_s)"
+        case "Unready":
+            return f"unhealthy for {policy.liveness_timeout_s:g} s (liveness_timeout_s)"
+        case "Draining":
+            return f"requests were still in flight after {policy.drain_timeout_s:g} s"
+        case "Stopping":
+            return f"did not end within {policy.stop_timeout_s:g} s (stop_timeout_s)"
+        case "Killing":
+            return "survived SIGKILL: stuck in the kernel"
+    return None

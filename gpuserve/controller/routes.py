@@ -1,0 +1,68 @@
+"""Publishes what the routers route by: routing.json, and a word to each worker."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from gpuserve import jsonvalues
+from gpuserve.controller import policies
+from gpuserve.controller.files import replace_file
+from gpuserve.controller.remembered import Memory
+from gpuserve.controller.replica import Replica
+from gpuserve.controller.routers import Routers
+from gpuserve.plan import Plan
+from gpuserve.routing.table import EngineWord, RoutingTable, table_of
+from gpuserve.rundir import RunDir
+
+
+class Routes:
+    """The routing table of one instance. `publish` returns once every worker has it."""
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        plan: Plan,
+        routers: Routers,
+        memory: Memory,
+        say: Callable[[str], None],
+    ) -> None:
+        self._run_dir = run_dir
+        self._plan = plan
+        self._routers = routers
+        self._memory = memory
+        self._say = say
+        self._lock = asyncio.Lock()
+        self._generation = 0
+        with suppress(OSError, ValueError):
+            old = jsonvalues.loads(RoutingTable, run_dir.routing.read_bytes())
+            self._generation = old.generation
+
+    async def publish(self, replicas: Mapping[str, Replica], *, stopping: bool) -> None:
+        """Write routing.json and tell the workers; a full disk is said, not fatal."""
+        async with self._lock:
+            self._generation += 1
+            table = table_of(
+                self._plan.profile,
+                instance=str(self._run_dir.path),
+                generation=self._generation,
+                launches=self._plan.launches,
+                states={
+                    name: self._word(replica, stopping=stopping)
+                    for name, replica in replicas.items()
+                },
+            )
+            try:
+                replace_file(self._run_dir.routing, jsonvalues.dumps(table))
+            except OSError as error:
+                self._say(f"cannot write {self._run_dir.routing}: {error.strerror}")
+            await self._routers.reload()
+
+    def _word(self, replica: Replica, *, stopping: bool) -> EngineWord:
+        state = replica.state
+        last_start_s = self._memory.of(replica.name).last_start_s
+        return EngineWord(
+            state=state.name,
+            routable=state.routable and not stopping,
+            reason="gpuserve is stopping" if stopping else replica.reason,
+            retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
+        )

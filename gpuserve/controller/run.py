@@ -1,0 +1,400 @@
+"""The controller's loops: adoption, probing, the gate, the routers, the end.
+
+One asyncio loop, no locks but the one around routing.json; whatever blocks (the keeper, NVML)
+runs in a thread with a deadline.
+"""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gpuserve.controller import policies, strays
+from gpuserve.controller.files import replace_file
+from gpuserve.controller.gatekeeper import Gatekeeper
+from gpuserve.controller.remembered import Memory
+from gpuserve.controller.replica import Replica
+from gpuserve.controller.routers import Routers
+from gpuserve.controller.routes import Routes
+from gpuserve.keeperconf import engine_program, router_program
+from gpuserve.lifecycle.liveness import Watch, observe
+from gpuserve.lifecycle.states import (
+    After,
+    DrainEnded,
+    Draining,
+    EngineFound,
+    Failed,
+    Hurried,
+    ProbeMissed,
+    ProbePassed,
+    Queued,
+    Ready,
+    StallSeen,
+    Starting,
+    StartRequested,
+    State,
+    Stopped,
+    StopRequested,
+    Unkillable,
+)
+from gpuserve.machine import cgroup
+from gpuserve.machine.instance import Instance
+from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
+from gpuserve.machine.probe import Probe
+from gpuserve.machine.processes import everything, read
+from gpuserve.machine.systemd import notifier
+from gpuserve.machine.voice import Voice
+from gpuserve.plan import Plan
+from gpuserve.rundir import RunDir
+from gpuserve.shim import status as shim_status
+
+HEARTBEAT_S = 2.0
+PROBE_STARTING_S = 0.5
+PROBE_S = 2.5
+PROBE_MISSED_S = 0.5
+MISSES = 2  # in a row, before a ready engine is taken out of the routes
+DRAIN_LOOK_S = 0.2
+HOUSEKEEPING_S = 5.0
+PROGRESS_S = 15.0
+
+
+class Controller:
+    """One instance, from its plan to its end."""
+
+    def __init__(self, run_dir: RunDir, plan: Plan, instance: Instance, state_path: Path) -> None:
+        self.run_dir = run_dir
+        self.plan = plan
+        self.instance = instance
+        self.keeper_pid = instance.keeper_pid
+        self.cgroup = cgroup.delegated(dict(os.environ))
+        self.memory = Memory(state_path, instance.identity)
+        self.stopping = False
+        self._keeper = Keeper(run_dir.keeper_socket)
+        self._voice = Voice(instance.keeper_pid)
+        self._service = notifier()
+        workers = plan.profile.server.workers
+        self._router_slots = range(workers + 1)
+        self._routers = Routers(run_dir, range(1, 2 * workers + 1))
+        self._routes = Routes(run_dir, plan, self._routers, self.memory, self.say)
+        self._adopted = False
+        self._ended = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.replicas: dict[str, Replica] = {}
+        self._gate = Gatekeeper(self.replicas, Path(plan.profile.path), self.say)
+
+    # ── what replicas ask of us ──────────────────────────────────────────────────────────
+
+    def say(self, line: str) -> None:
+        """Tell the operator, and systemd in one line."""
+        self._voice.say(line)
+
+    async def start_program(self, program: str) -> int:
+        """Have the keeper start *program*; return its pid."""
+        return await asyncio.to_thread(self._keeper.start, program)
+
+    async def state_changed(self, replica: Replica) -> None:
+        """Publish the routes, and look at the gate and at drains again."""
+        if self._adopted:
+            await self.publish()
+        self._gate.wake()
+        if isinstance(replica.state, Draining):
+            self.memory.change(replica.name, held=replica.state.after is After.HOLD)
+            self._spawn(self._watch_drain(replica, replica.epoch))
+        else:
+            self.memory.change(replica.name, held=False)
+        if isinstance(replica.state, Unkillable):
+            replica.kill_tree()
+        self._tell_service()
+
+    async def end_strays(self) -> int:
+        """End the children of the keeper that it does not know; return how many they were."""
+        table = everything()
+        try:
+            kept = await asyncio.to_thread(self._keeper.processes)
+        except (KeeperGone, KeeperStopping):
+            return 0
+        found = strays.find(self.keeper_pid, (p.pid for p in kept.values()), table)
+        # The voice of a detached start, or a fetch that outlived its controller, is no engine,
+        # but nobody answers for it either.
+        if found:
+            self.say(f"ending {len(found)} processes that a killed shim left behind")
+            await strays.end(found)
+        return len(found)
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> int:
+        """Carry the plan out until told to end; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: self._spawn(self._told_to_end()))
+        kept = await self._keeper_processes()
+        await self._start_routers(kept)
+        for launch in self.plan.launches:
+            await self._adopt_or_start(launch.name, kept)
+        self._adopted = True
+        await self.publish()
+        self._service.say("READY=1")
+        self._tell_service()
+        for task in (self._beat(), self._gate.run(), self._keep_house(), self._tell_progress()):
+            self._spawn(task)
+        await self._ended.wait()
+        for running in self._tasks:
+            running.cancel()
+        return 0
+
+    async def _keeper_processes(self) -> dict[str, KeptProcess]:
+        """Return the keeper's processes; it has just started us, so it will answer."""
+        for _ in range(100):
+            with suppress(KeeperGone):
+                return await asyncio.to_thread(self._keeper.processes)
+            await asyncio.sleep(0.1)
+        raise KeeperGone(f"the keeper does not answer on {self.run_dir.keeper_socket}")
+
+    async def _adopt_or_start(self, name: str, kept: dict[str, KeptProcess]) -> None:
+        launch = next(launch for launch in self.plan.launches if launch.name == name)
+        remembered = self.memory.of(name)
+        process = kept.get(engine_program(name))
+        found = shim_status.read(self.run_dir.engine_status(name))
+        adopted = process is not None and process.pid and found and found.shim_pid == process.pid
+        probe = Probe(socket=launch.socket, port=launch.port)
+        state: State = Stopped()
+        if adopted and (await probe.read()).health == "ok":
+            state = Draining(0, After.HOLD) if remembered.held else Ready(remembered.failures)
+        elif not adopted and remembered.failed is not None:
+            state = Failed(remembered.failures)
+        replica = Replica(launch, policies.policy_of(launch.patience), self, state)
+        replica.reason = remembered.failed
+        self.replicas[name] = replica
+        if adopted and process is not None and found is not None:
+            replica.adopt(process.pid, found)
+            self.say(f"{name}: adopted, pid {found.pid}, {state.name}")
+            if isinstance(state, Stopped):
+                replica.tell(EngineFound())
+            if remembered.stopped:
+                replica.tell(StopRequested())
+        elif remembered.stopped:
+            self.say(f"{name}: stays stopped, as the operator left it; `gpuserve start {name}`")
+        elif not isinstance(state, Failed):
+            replica.tell(StartRequested())
+        self._spawn(replica.run())
+        self._spawn(self._probe(replica, probe))
+
+    async def _told_to_end(self) -> None:
+        """SIGTERM: the box is stopping, the keeper has died, or we are only being replaced."""
+        if os.getppid() != self.keeper_pid:
+            self.say("the keeper is gone: ending every engine")
+            await self.end(hurry=True)
+            return
+        try:
+            stopping = await asyncio.to_thread(self._keeper.is_stopping)
+        except KeeperGone:
+            stopping = os.getppid() != self.keeper_pid
+        if stopping:
+            await self.end(hurry=False)
+        else:
+            self._ended.set()  # replaced: engines and routers go on
+
+    def begin_shut_down(self, hurry: bool) -> None:  # noqa: FBT001 - a callback
+        """Have `shut_down` run."""
+        self._spawn(self.shut_down(hurry=hurry))
+
+    async def shut_down(self, *, hurry: bool) -> None:
+        """End every engine, then the keeper with everything that it keeps."""
+        await self.end(hurry=hurry)
+        with suppress(KeeperGone, KeeperStopping):
+            await asyncio.to_thread(self._keeper.shut_down)
+
+    async def end(self, *, hurry: bool) -> None:
+        """Stop admitting, drain, stop the engines all at once, and clean the run directory."""
+        if not self.stopping:
+            self.stopping = True
+            self.say("stopping: " + ("at once" if hurry else "draining, then ending every engine"))
+            self._service.say("STOPPING=1", "STATUS=draining and stopping")
+            await self.publish()
+        for replica in self.replicas.values():
+            replica.tell(Hurried() if hurry else StopRequested(), reason="gpuserve is stopping")
+        while any(replica.state.alive for replica in self.replicas.values()):
+            if all(
+                isinstance(r.state, Unkillable) for r in self.replicas.values() if r.state.alive
+            ):
+                break
+            await asyncio.sleep(0.05)
+        await self.end_strays()
+        self._clean()
+        self.say("stopped")
+        self._ended.set()
+
+    def _clean(self) -> None:
+        """Remove what means that an instance runs; logs and what is remembered stay."""
+        run_dir = self.run_dir
+        for launch in self.plan.launches:
+            for path in (
+                run_dir.launch(launch.name),
+                run_dir.engine_status(launch.name),
+                run_dir.engine_socket(launch.name),
+            ):
+                path.unlink(missing_ok=True)
+        for path in (
+            *(run_dir.routing, run_dir.plan, run_dir.keeper_conf),
+            *(run_dir.heartbeat, run_dir.instance, run_dir.lock),
+        ):
+            path.unlink(missing_ok=True)
+
+    # ── loops ────────────────────────────────────────────────────────────────────────────
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guard(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """A loop that fails ends the controller: the keeper starts a new one, which adopts."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logging.getLogger("gpuserve.controller").exception("the controller fails")
+            os._exit(70)
+
+    async def _beat(self) -> None:
+        own = read(os.getpid())
+        while True:
+            beat = {
+                "pid": os.getpid(),
+                "start_ticks": own.start_ticks if own else 0,
+                "at_s": time.monotonic(),
+            }
+            replace_file(self.run_dir.heartbeat, json.dumps(beat).encode())
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _probe(self, replica: Replica, probe: Probe) -> None:
+        watch = Watch(moved_s=time.monotonic(), answered_s=time.monotonic())
+        watched_epoch = -1
+        misses = 0
+        while True:
+            if not replica.state.probed or self.stopping:
+                await asyncio.sleep(PROBE_STARTING_S)
+                continue
+            epoch = replica.epoch
+            starting = isinstance(replica.state, Starting)
+            if starting and epoch != watched_epoch:
+                now_s = time.monotonic()
+                watch, watched_epoch = Watch(moved_s=now_s, answered_s=now_s), epoch
+            reading = await probe.read()
+            if reading.health == "silent":
+                flying = (await self._routers.in_flight()).get(replica.name, 0)
+                reading = dataclasses.replace(reading, in_flight=flying)
+            timeout_s = replica.launch.patience.liveness_timeout_s
+            watch, finding = observe(watch, reading, timeout_s)
+            misses = misses + 1 if finding == "missed" else 0
+            if finding == "passed":
+                replica.tell(ProbePassed(), epoch=epoch)
+            elif finding == "missed" and misses >= MISSES:
+                replica.tell(ProbeMissed(), epoch=epoch, reason=_unhealthy(reading.health))
+            elif finding == "stalled":
+                replica.tell(
+                    StallSeen(),
+                    epoch=epoch,
+                    reason=f"requests run and nothing moves ({timeout_s:g} s)",
+                )
+            await asyncio.sleep(_pause_s(replica.state, misses, timeout_s))
+
+    async def _watch_drain(self, replica: Replica, epoch: int) -> None:
+        """Say when nothing is in flight; hold back while a neighbour starts.
+
+        A planned stop frees memory, which aborts a neighbour's start on the same device
+        (vllm-project/vllm#56830). The drain's own timer still wins.
+        """
+        while replica.epoch == epoch:
+            flying = (await self._routers.in_flight()).get(replica.name, 0)
+            devices = set(replica.launch.gate)
+            neighbour = any(
+                isinstance(other.state, Starting) and devices & set(other.launch.gate)
+                for other in self.replicas.values()
+                if other is not replica
+            )
+            if flying == 0 and (self.stopping or not neighbour):
+                replica.reason = "drained" if _held(replica.state) else replica.reason
+                replica.tell(DrainEnded(), epoch=epoch)
+                return
+            replica.reason = f"{flying} requests in flight" if flying else "a neighbour starts"
+            await asyncio.sleep(DRAIN_LOOK_S)
+
+    async def _keep_house(self) -> None:
+        """Every few seconds: routers that gave up, strays, the watchdog."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            if os.getppid() != self.keeper_pid:
+                await self._told_to_end()
+                return
+            try:
+                kept = await asyncio.to_thread(self._keeper.processes)
+            except (KeeperGone, KeeperStopping):
+                continue
+            self._service.ping_watchdog()
+            if not self.stopping:
+                await self._start_routers(kept)
+                await self.end_strays()
+
+    async def _start_routers(self, kept: dict[str, KeptProcess]) -> None:
+        for slot in self._router_slots:
+            process = kept.get(router_program(slot))
+            if process is not None and not process.runs:
+                try:
+                    await self.start_program(process.name)
+                except (KeeperGone, KeeperStopping, KeeperRefused) as error:
+                    self.say(f"cannot start router slot {slot}: {error}")
+
+    async def _tell_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            for replica in self.replicas.values():
+                line = progress_line(replica, self.memory.of(replica.name).last_start_s)
+                if line:
+                    self.say(line)
+
+    async def publish(self) -> None:
+        """Make what can be routed to known to the routers."""
+        await self._routes.publish(self.replicas, stopping=self.stopping)
+
+    def _tell_service(self) -> None:
+        words = ", ".join(f"{r.name} {r.state.name}" for r in self.replicas.values())
+        self._service.say(f"STATUS={words}")
+
+
+def progress_line(replica: Replica, last_start_s: float | None) -> str | None:
+    """Return what an engine that is not ready yet is doing, or None if it is not on its way."""
+    if isinstance(replica.state, Starting):
+        found = replica.status()
+        phase = found.phase if found else "starting the process"
+        last = f", last time {last_start_s:.0f} s" if last_start_s else ""
+        return f"{replica.name}: {phase} ({replica.phase_s:.0f} s{last})"
+    if isinstance(replica.state, Queued) and replica.reason:
+        return f"{replica.name}: {replica.reason} ({replica.phase_s:.0f} s)"
+    return None
+
+
+def _held(state: State) -> bool:
+    return isinstance(state, Draining) and state.after is After.HOLD
+
+
+def _unhealthy(health: str) -> str:
+    return {
+        "dead": "/health says that the engine is dead",
+        "refused": "nothing listens any more",
+    }.get(health, "does not answer")
+
+
+def _pause_s(state: State, misses: int, timeout_s: float) -> float:
+    if isinstance(state, Starting):
+        return PROBE_STARTING_S
+    return PROBE_MISSED_S if misses else min(PROBE_S, timeout_s / 4)

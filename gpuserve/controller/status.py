@@ -1,0 +1,81 @@
+"""`status --json`: what runs, since when, and why not. Plain values of the contract."""
+
+from typing import Any
+
+from gpuserve.controller.remembered import Remembered
+from gpuserve.controller.replica import Replica
+from gpuserve.lifecycle.states import Ready, Starting
+from gpuserve.memory.report import Footprint
+from gpuserve.profile.spec import UpstreamSpec
+from gpuserve.units import GIB
+
+
+def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
+    """Return the status of one engine. Times are seconds, memory is bytes per GPU."""
+    launch = replica.launch
+    found = replica.status() if replica.state.alive else None
+    reason = replica.reason
+    if isinstance(replica.state, Starting) and found is not None:
+        reason = found.phase
+    return {
+        "name": launch.name,
+        "aliases": list(launch.aliases),
+        "state": replica.state.name,
+        "ready": isinstance(replica.state, Ready),
+        "wanted": replica.state.wanted,
+        "pid": found.pid if found else None,
+        "shim_pid": replica.shim_pid or None,
+        "port": launch.port,
+        "socket": launch.socket,
+        "gpus": list(launch.gpus),
+        "restarts": max(0, remembered.starts - 1),
+        "starts": remembered.starts,
+        "failures": replica.state.failures,
+        "since_s": round(replica.phase_s, 3),
+        "last_start_s": remembered.last_start_s,
+        "reason": reason,
+        "last_error": replica.last_error,
+        "vllm_version": launch.vllm_version,
+        "dropped_log_lines": found.dropped_lines if found else 0,
+        "memory": {
+            "predicted": predicted(launch.predicted),
+            "actual": actual(found.allocated if found else {}),
+        },
+    }
+
+
+def upstream_status(upstream: UpstreamSpec) -> dict[str, Any]:
+    """Return what is known of a server that gpuserve only routes to."""
+    return {"name": upstream.name, "url": upstream.url, "models": list(upstream.models)}
+
+
+def predicted(footprint: Footprint | None) -> dict[str, Any]:
+    """Return the plan's prediction, {} where the model's shape is not known."""
+    if footprint is None:
+        return {}
+    return {
+        "weights_bytes": footprint.weights_bytes,
+        "activation_bytes": footprint.activation_bytes,
+        "cuda_graph_bytes": footprint.cuda_graph_bytes,
+        "non_torch_bytes": footprint.non_torch_bytes,
+        "kv_cache_bytes": footprint.kv_cache_bytes,
+        "kv_cache_tokens": footprint.kv_cache_tokens,
+        "max_concurrency": round(footprint.max_concurrency, 2),
+    }
+
+
+def actual(allocated: dict[str, float]) -> dict[str, Any]:
+    """Return what the engine's own log says that it allocated."""
+    found: dict[str, Any] = {}
+    for key, name in (
+        ("weights_gib", "weights_bytes"),
+        ("kv_cache_gib", "kv_cache_bytes"),
+        ("cuda_graph_gib", "cuda_graph_bytes"),
+    ):
+        if key in allocated:
+            found[name] = round(allocated[key] * GIB)
+    if "kv_cache_tokens" in allocated:
+        found["kv_cache_tokens"] = int(allocated["kv_cache_tokens"])
+    if "max_concurrency" in allocated:
+        found["max_concurrency"] = allocated["max_concurrency"]
+    return found

@@ -1,0 +1,75 @@
+"""Becomes the keeper: writes the plan down and replaces this process with supervisord."""
+
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from gpuserve import __version__, jsonvalues
+from gpuserve.daemon import directory
+from gpuserve.errors import HostUnavailable
+from gpuserve.keeperconf import KeptEngine, keeper_conf
+from gpuserve.machine import instance
+from gpuserve.machine.kernel import become_subreaper
+from gpuserve.machine.processes import read
+from gpuserve.plan import Plan
+from gpuserve.rundir import RunDir
+
+
+def url_of(plan: Plan) -> str:
+    """Return the endpoint's URL as a client on this host writes it."""
+    server = plan.profile.server
+    host = "127.0.0.1" if server.host in ("0.0.0.0", "") else server.host  # noqa: S104 - compared
+    return f"http://{host}:{server.port}"
+
+
+def write_down(run_dir: RunDir, plan: Plan) -> None:
+    """Write all that the keeper and the controller read, for this process as the keeper."""
+    own = read(os.getpid())
+    server = plan.profile.server
+    engines = [KeptEngine(launch.name, launch.patience) for launch in plan.launches]
+    try:
+        run_dir.plan.write_bytes(jsonvalues.dumps(plan))
+        run_dir.keeper_conf.write_text(
+            keeper_conf(run_dir, sys.executable, server, engines), encoding="utf-8"
+        )
+        instance.write(
+            run_dir,
+            instance.Instance(
+                keeper_pid=os.getpid(),
+                keeper_start_ticks=own.start_ticks if own else 0,
+                profile=plan.profile.path,
+                url=url_of(plan),
+                started_unix_s=time.time(),
+                version=__version__,
+            ),
+        )
+    except OSError as error:
+        raise HostUnavailable(
+            f"cannot write to the run directory {run_dir.path}: {error.strerror}",
+            hint="make room, or use another with --run-dir",
+        ) from error
+
+
+def become_keeper(run_dir: RunDir) -> NoReturn:
+    """Replace this process with supervisord; the pid stays.
+
+    supervisord takes SIGHUP for "restart everything", so it is blocked; the mask survives
+    exec, as does being a subreaper: what a killed shim leaves behind becomes our child.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    become_subreaper()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = [sys.executable, "-P", "-m", "supervisor.supervisord", "-n"]
+    os.execv(sys.executable, [*words, "-c", str(run_dir.keeper_conf)])  # noqa: S606
+
+
+def prepare_directory(run_dir: RunDir, plan: Plan) -> None:
+    """Check the port and write the files, with the lock held; raises HostUnavailable."""
+    with directory.locked(run_dir):
+        directory.refuse_if_running(run_dir)
+        directory.refuse_if_port_taken(plan.profile.server.host, plan.profile.server.port)
+        directory.remove_leftovers(run_dir)
+        write_down(run_dir, plan)
