@@ -19,8 +19,7 @@ class Choice:
 
     `route` is "explicit", "only", or what the verdict stands for: "code", "general", "default".
     `fallback` says why the first choice could not serve, None when it does. `model` is the name
-    to ask the upstream for; `rewrite` says that the body does not say so yet. `spare` is who
-    can answer should the upstream refuse the connection.
+    to ask the upstream for; `rewrite` says that the body does not say so yet.
     """
 
     upstream: Upstream
@@ -30,7 +29,6 @@ class Choice:
     rewrite: bool = False
     fallback: str | None = None
     verdict: Verdict | None = None
-    spare: "Target | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +149,7 @@ def _classified(
     ready = [t for t in able if _not_ready(t.upstream, dark) is None]
     if not ready:
         return _not_now([(t, _not_ready(t.upstream, dark) or "") for t in able], dark)
-    chosen, *others = ready
+    chosen = ready[0]
     return Choice(
         upstream=chosen.upstream,
         route=wanted if verdict.route != "unsure" else _route_of(first, routes),
@@ -160,7 +158,6 @@ def _classified(
         rewrite=True,
         fallback=None if chosen == first else f"{first.model}: {_passed_over(first, need, dark)}",
         verdict=verdict,
-        spare=others[0] if others else None,
     )
 
 

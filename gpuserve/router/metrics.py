@@ -1,0 +1,116 @@
+"""What a worker counts, and the sum of what all workers count.
+
+Labels are names out of the profile and words out of this package, never a client's, so their
+number is bounded.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from gpuserve.router.links import Tally
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_DECISION_BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 1)
+_FIRST_BYTE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The counters of one worker."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "gpuserve_router_requests",
+            "Requests answered, by model, route and class of status; no model: refused here.",
+            ("model", "route", "status"),
+            registry=registry,
+        )
+        self.decision_s = Histogram(
+            "gpuserve_router_decision_seconds",
+            "Time from a request's last byte to the choice of a model.",
+            buckets=_DECISION_BUCKETS_S,
+            registry=registry,
+        )
+        self.first_byte_s = Histogram(
+            "gpuserve_router_first_byte_seconds",
+            "Time from a request's last byte to the head of the answer.",
+            ("model",),
+            buckets=_FIRST_BYTE_BUCKETS_S,
+            registry=registry,
+        )
+        self.aborts = Counter(
+            "gpuserve_router_aborts",
+            "Answers cut short: the client left, or the upstream died.",
+            ("model", "cause"),
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "gpuserve_router_fallbacks",
+            "Requests that the first choice could not serve, by the model that did.",
+            ("model",),
+            registry=registry,
+        )
+        self.unsure = Counter(
+            "gpuserve_router_unsure",
+            "Verdicts that were unsure and went to the default.",
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "gpuserve_router_in_flight",
+            "Requests that wait for an answer or receive one.",
+            ("model",),
+            registry=registry,
+        )
+        workers = Gauge(
+            "gpuserve_router_workers", "Router processes that answered.", registry=registry
+        )
+        workers.set(1)
+
+    def render(self, tallies: Mapping[str, Tally]) -> str:
+        """Return this worker's metrics in Prometheus' text format."""
+        for name, tally in tallies.items():
+            self._in_flight.labels(name).set(tally.in_flight)
+        return generate_latest(self._registry).decode()
+
+
+def summed(texts: Iterable[str]) -> str:
+    """Return the sum of several workers' metrics; all of ours may be added up, gauges too."""
+    heads: dict[str, tuple[str, str]] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            heads[family.name] = (family.type, family.documentation)
+            samples = sums.setdefault(family.name, {})
+            for sample in family.samples:
+                key = (sample.name, tuple(sample.labels.items()))
+                samples[key] = samples.get(key, 0.0) + sample.value
+    lines: list[str] = []
+    for name, (kind, documentation) in heads.items():
+        shown = f"{name}_total" if kind == "counter" else name
+        lines += [f"# HELP {shown} {documentation}", f"# TYPE {shown} {kind}"]
+        lines += [f"{n}{_labels(labels)} {value}" for (n, labels), value in sums[name].items()]
+    return "\n".join(lines) + "\n"
+
+
+_ESCAPES: Mapping[int, str] = MappingProxyType(
+    str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+)
+
+
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    if not labels:
+        return ""
+    inner = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels)
+    return f"{{{inner}}}"

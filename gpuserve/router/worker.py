@@ -1,0 +1,161 @@
+"""A router process: takes connections from the inherited socket until it is told to stop."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from gpuserve.router.control import Control, metrics_of_all
+from gpuserve.router.front import Front
+from gpuserve.router.links import Links
+from gpuserve.router.metrics import Metrics
+from gpuserve.router.tablefile import TableFile
+from gpuserve.rundir import RunDir
+
+# After SIGTERM; `POST /drain` waits for as long as the streams last.
+DRAIN_TIMEOUT_S = 30.0
+# A poke that got lost heals after this.
+TABLE_CHECK_S = 1.0
+
+_BACKLOG = 2048
+# From the last accept until an idle connection is closed: what a client sent before it could
+# know is answered.
+_GRACE_S = 0.1
+_FLUSH_TIMEOUT_S = 2.0
+
+_log = logging.getLogger("gpuserve.router")
+
+
+class Worker:
+    """One router process: the public server, its control socket, and the way out."""
+
+    def __init__(self, run_dir: RunDir, slot: int) -> None:
+        self._control_path = run_dir.router_socket(slot)
+        self._tables = TableFile(run_dir.routing)
+        self._links = Links()
+        self._metrics = Metrics()
+        self._front = Front(self._tables, self._links, self._metrics, self._metrics_of_all)
+        self._told_to_stop = False
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve on *listening* until `stop` or `drain`; returns once the last stream has ended."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        self._tables.refresh()
+        public = web.Server(
+            self._front.handle, handler_cancellation=True, access_log=None, tcp_keepalive=True
+        )
+        accepting = await loop.create_server(public, sock=listening, backlog=_BACKLOG)
+        control = Control(self._tables, self._links, self._metrics, self.drain)
+        inside = web.Server(control.handle, access_log=None)
+        # Last, because who finds this socket may take it that connections are accepted.
+        asking = await self._open_control(inside)
+        watching = asyncio.create_task(self._watch_table())
+        gc.freeze()
+        await self._stopping.wait()
+        await self._finish(accepting, public)
+        watching.cancel()
+        asking.close()
+        await inside.shutdown(_FLUSH_TIMEOUT_S)
+        self._control_path.unlink(missing_ok=True)
+        await self._links.close()
+
+    def drain(self) -> None:
+        """Take no more connections; serve() returns when the last stream has ended."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Drain, for DRAIN_TIMEOUT_S at most; a second time, at once."""
+        if self._told_to_stop:
+            self._hurry.set()
+            return
+        self._told_to_stop = True
+        asyncio.get_running_loop().call_later(DRAIN_TIMEOUT_S, self._hurry.set)
+        self._stopping.set()
+
+    async def _finish(self, accepting: asyncio.Server, public: web.Server) -> None:
+        accepting.close()
+        self._front.draining = True
+        await _first(asyncio.sleep(_GRACE_S), self._hurry.wait())
+        public.pre_shutdown()
+        await _first(_all_closed(public), self._hurry.wait())
+        await public.shutdown(_FLUSH_TIMEOUT_S if not self._hurry.is_set() else 0.1)
+
+    async def _open_control(self, inside: web.Server) -> asyncio.Server:
+        path = self._control_path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return await asyncio.get_running_loop().create_unix_server(inside, os.fspath(path))
+
+    async def _watch_table(self) -> None:
+        while True:
+            await asyncio.sleep(TABLE_CHECK_S)
+            if self._tables.refresh() and self._tables.table is not None:
+                await self._links.forget(self._tables.table)
+
+    async def _metrics_of_all(self) -> str:
+        own = self._metrics.render(self._links.tallies)
+        return await metrics_of_all(self._control_path, own)
+
+
+async def _all_closed(server: web.Server) -> None:
+    while server.connections:  # noqa: ASYNC110 - aiohttp has no event for this
+        await asyncio.sleep(0.02)
+
+
+async def _first(*waiting: Coroutine[Any, Any, Any]) -> None:
+    """Wait for whichever ends first, and drop the others."""
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def run(path: Path, slot: int) -> int:
+    """Serve in *slot* of the run directory *path* on file descriptor 0; the exit status."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format=f"router {slot}: %(levelname)s: %(message)s",
+    )
+    try:
+        listening = _inherited()
+    except OSError as error:
+        print(f"router: file descriptor 0 is no listening socket: {error}", file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(RunDir(path), slot, listening))
+    return 0
+
+
+def _inherited() -> socket.socket:
+    # libuv never closes a descriptor up to 2 (uv__stream_close), and a worker that cannot close
+    # the socket cannot stop accepting: it moves up, and 0 becomes what others expect there.
+    listening = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return listening
+
+
+async def _serve(run_dir: RunDir, slot: int, listening: socket.socket) -> None:
+    await Worker(run_dir, slot).serve(listening)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform: slower, and the same otherwise
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
