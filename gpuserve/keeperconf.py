@@ -89,7 +89,7 @@ def keeper_conf(
             events="TICK_5",
             autorestart="true",
             startretries="1000",
-            **_logs(run_dir, "watch", listener=True),
+            **_logs(run_dir, "watch"),
         ),
         _section(
             "fcgi-program:router",
@@ -128,11 +128,11 @@ def _stop_s(patience: Patience) -> float:
     return patience.drain_timeout_s + patience.stop_timeout_s
 
 
-def _logs(run_dir: RunDir, name: str, *, listener: bool = False) -> dict[str, str]:
+def _logs(run_dir: RunDir, name: str) -> dict[str, str]:
     """What a process says of itself, bounded; an engine's output is not among it."""
     path = str(run_dir.logs).replace("%", "%%")
-    quiet = {} if listener else {"stdout_logfile": "NONE"}  # a listener's stdout is a protocol
-    return quiet | {
+    return {
+        "stdout_logfile": "NONE",
         "stderr_logfile": f"{path}/{name}.log",
         "stderr_logfile_maxbytes": "1MB",
         "stderr_logfile_backups": "1",

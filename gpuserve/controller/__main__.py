@@ -49,6 +49,7 @@ async def _run(controller: Controller) -> int:
         return await controller.run()
     finally:
         await runner.cleanup()
+        socket.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from gpuserve.lifecycle.states import (
     GateOpened,
     Kill,
     Killing,
+    ProbeMissed,
     Queued,
     Ready,
     Spawn,
@@ -100,6 +101,7 @@ class Replica:
         self._timer: asyncio.TimerHandle | None = None
         self._shim: _Shim | None = None
         self._launch_id = ""
+        self._engine_pid = 0
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -146,7 +148,9 @@ class Replica:
         """Take over a shim that an earlier controller started."""
         self._launch_id = found.launch_id
         self.weights_here = True
+        self.since_s -= max(0.0, time.time() - found.started_unix_s)
         self._follow(pid, found.shim_start_ticks)
+        self.follow_engine(found.pid)
 
     async def _take(self, event: Event, reason: str | None) -> None:
         before = self.state
@@ -269,6 +273,24 @@ class Replica:
         self._shim = _Shim(pid, start_ticks, pidfd)
         asyncio.get_running_loop().add_reader(pidfd, self._shim_ended)
 
+    def follow_engine(self, pid: int) -> None:
+        """Take the engine out of the routes the moment its first process ends.
+
+        Its shim then still ends what it left behind, which may take seconds.
+        """
+        if pid == 0 or pid == self._engine_pid:
+            return
+        self._engine_pid = pid
+        with suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            asyncio.get_running_loop().add_reader(pidfd, self._engine_ended, pidfd)
+
+    def _engine_ended(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        if self.state.routable:
+            self.tell(ProbeMissed(), epoch=self._epoch, reason="its process has ended")
+
     def _shim_ended(self) -> None:
         assert self._shim is not None  # noqa: S101 - for mypy
         asyncio.get_running_loop().remove_reader(self._shim.pidfd)
@@ -283,12 +305,13 @@ class Replica:
             if found is None or found.ended_unix_s is None:
                 await self._box.end_strays()
             self._remove_socket()
-            if not isinstance(self.state, Stopping | Killing | Unkillable):
+            asked = isinstance(self.state, Stopping | Killing | Unkillable)
+            if not asked:
                 self.last_error = found.last_error if found else None
             starting = isinstance(self.state, Starting)
             code = found.exit_code if found else None
             hopeless = starting and code in HOPELESS_CODES
-            self.tell(Exited(hopeless=hopeless), reason=end_reason(found))
+            self.tell(Exited(hopeless=hopeless), reason=None if asked else end_reason(found))
 
         task = asyncio.create_task(deliver())
         self._ending.add(task)

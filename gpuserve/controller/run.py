@@ -208,11 +208,17 @@ class Controller:
 
     async def shut_down(self, *, hurry: bool) -> None:
         """End every engine, then the keeper with everything that it keeps."""
-        await self.end(hurry=hurry)
+        await self._end_engines(hurry=hurry)
         with suppress(KeeperGone, KeeperStopping):
             await asyncio.to_thread(self._keeper.shut_down)
+        self._ended.set()
 
     async def end(self, *, hurry: bool) -> None:
+        """End every engine, then this controller."""
+        await self._end_engines(hurry=hurry)
+        self._ended.set()
+
+    async def _end_engines(self, *, hurry: bool) -> None:
         """Stop admitting, drain, stop the engines all at once, and clean the run directory."""
         if not self.stopping:
             self.stopping = True
@@ -229,8 +235,7 @@ class Controller:
             await asyncio.sleep(0.05)
         await self.end_strays()
         self._clean()
-        self.say("stopped")
-        self._ended.set()
+        self.say("every engine has ended")
 
     def _clean(self) -> None:
         """Remove what means that an instance runs; logs and what is remembered stay."""
@@ -297,6 +302,8 @@ class Controller:
             watch, finding = observe(watch, reading, timeout_s)
             misses = misses + 1 if finding == "missed" else 0
             if finding == "passed":
+                if starting and (found := replica.status()) is not None:
+                    replica.follow_engine(found.pid)
                 replica.tell(ProbePassed(), epoch=epoch)
             elif finding == "missed" and misses >= MISSES:
                 replica.tell(ProbeMissed(), epoch=epoch, reason=_unhealthy(reading.health))
