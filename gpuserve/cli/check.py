@@ -1,0 +1,76 @@
+"""Prove that a profile fits this machine, and show the arithmetic.
+
+Exit status: 0 it fits (also tight or risky, with a warning), 78 it does not fit or the profile
+is invalid, 75 it fits but others hold the memory now, 69 the host lacks something.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gpuserve.cli.main import say_problem
+from gpuserve.errors import ExitStatus
+from gpuserve.prepare import Prepared, prepare
+from gpuserve.render import Line, report_json, report_lines
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add what `check` takes."""
+    parser.add_argument("profile", metavar="PROFILE", type=Path)
+    hardware = parser.add_mutually_exclusive_group()
+    hardware.add_argument(
+        "--machine",
+        metavar="FILE",
+        type=Path,
+        help="plan for the hardware that this TOML file describes, not for this machine",
+    )
+    hardware.add_argument(
+        "--gpu",
+        metavar="CARDS",
+        help='plan for these cards, for example "NVIDIA L4:2"',
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report and return the exit status of its verdict."""
+    prepared = prepare(args.profile, machine_file=args.machine, gpu=args.gpu, run_dir=args.run_dir)
+    for problem in prepared.problems:
+        say_problem(problem)
+    if args.json:
+        print(json.dumps(_document(prepared), indent=2, ensure_ascii=False))
+    elif prepared.plan is not None:
+        _print(report_lines(prepared.plan.report, title=str(args.profile)))
+    return prepared.exit_status
+
+
+def _document(prepared: Prepared) -> dict[str, object]:
+    plan = prepared.plan
+    if plan is not None:
+        return report_json(plan.report, plan.launches, prepared.problems)
+    from dataclasses import asdict
+
+    # Without a plan there was no hardware to plan for, or no profile that could be read.
+    invalid = prepared.exit_status == ExitStatus.CONFIG
+    return {
+        "verdict": "invalid" if invalid else None,
+        "gpus": [],
+        "models": [],
+        "problems": [asdict(problem) for problem in prepared.problems],
+    }
+
+
+def _print(lines: Iterable[Line]) -> None:
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        for line in lines:
+            print(line.text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(Text(line.text, style=line.style), soft_wrap=True)

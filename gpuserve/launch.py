@@ -1,0 +1,159 @@
+"""The command line and environment of one engine, from its settings and its grant.
+
+Flags as in vLLM 0.32 and 0.33 (vllm/engine/arg_utils.py, entrypoints/launchers/cli_args.py),
+variables as in vllm/envs.py. What the memory plan rests on is always written, so that what
+was charged is what vLLM takes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gpuserve.memory.architecture import Architecture
+from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.report import Grant
+from gpuserve.plan import Capabilities, Launch
+from gpuserve.profile.spec import ModelSpec
+
+# Longer than a router keeps an idle connection, so that the engine is never the one that
+# closes a connection at the moment of the next request.
+_KEEP_ALIVE_S = 75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """How one engine is started and reached, decided by whoever knows the machine.
+
+    Exactly one of `socket` and `port` is set. `executable` and `version` are those of the
+    engine's vLLM; `auto_name` is the name that asks for routing, where routing leads to this
+    model.
+    """
+
+    executable: str
+    version: str | None
+    socket: str | None
+    port: int | None
+    auto_name: str | None = None
+
+
+def launch_of(spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place) -> Launch:
+    """Return how to start the engine of *spec* with what *grant* gives it."""
+    footprint = grant.footprint
+    on_gpus = grant.gpu_memory_utilization is not None
+    return Launch(
+        name=spec.name,
+        argv=tuple(_argv(spec, grant, place)),
+        env=tuple(_environment(spec, grant, facts)),
+        socket=place.socket,
+        port=place.port,
+        gpus=grant.gpus,
+        gate=tuple(f"gpu{index}" for index in grant.gpus) if on_gpus else ("cpu",),
+        budget_bytes=grant.budget_bytes,
+        context_bytes=grant.reserved_bytes - grant.budget_bytes,
+        reserved_bytes=grant.reserved_bytes,
+        predicted=footprint,
+        weights=None if facts.here or spec.model.startswith("/") else spec.model,
+        revision=spec.revision,
+        patience=spec.patience,
+        aliases=spec.aliases,
+        capabilities=capabilities_of(spec, grant, facts.architecture),
+        vllm_version=place.version,
+    )
+
+
+def capabilities_of(spec: ModelSpec, grant: Grant, arch: Architecture | None) -> Capabilities:
+    """Return what the router may send to this model."""
+    chat: bool | None = True if spec.chat_template is not None else None
+    if chat is None and arch is not None:
+        chat = False if arch.embeddings else arch.chat_template
+    return Capabilities(
+        chat=chat,
+        tools=spec.tool_call_parser is not None,
+        images=None if arch is None else arch.images,
+        embeddings=None if arch is None else arch.embeddings,
+        max_model_len=grant.max_model_len,
+    )
+
+
+def _argv(spec: ModelSpec, grant: Grant, place: Place) -> Iterator[str]:
+    yield from (place.executable, "serve", spec.model)
+    if place.socket is not None:
+        yield from ("--uds", place.socket)
+    else:
+        yield from ("--host", "127.0.0.1", "--port", str(place.port))
+    names = (spec.name, *spec.aliases)
+    # vLLM answers to each of these and signs with the first (entrypoints/openai/models).
+    yield from ("--served-model-name", *names)
+    if place.auto_name is not None and place.auto_name not in names:
+        yield place.auto_name
+    if grant.gpu_memory_utilization is not None:
+        yield from ("--gpu-memory-utilization", _decimal(grant.gpu_memory_utilization))
+        if spec.kv_cache_memory_bytes is not None:
+            yield from ("--kv-cache-memory-bytes", str(spec.kv_cache_memory_bytes))
+    for flag, number in (
+        ("--max-model-len", grant.max_model_len),
+        ("--max-num-seqs", grant.max_num_seqs),
+        ("--max-num-batched-tokens", grant.max_num_batched_tokens),
+    ):
+        if number is not None:
+            yield from (flag, str(number))
+    yield from _settings(spec)
+    yield from spec.extra_args
+
+
+def _settings(spec: ModelSpec) -> Iterator[str]:
+    """vLLM's own settings, only where the profile states them."""
+    for flag, value in (
+        ("--dtype", spec.dtype),
+        ("--quantization", spec.quantization),
+        ("--kv-cache-dtype", spec.kv_cache_dtype),
+        ("--block-size", spec.block_size),
+        ("--load-format", spec.load_format),
+        ("--cpu-offload-gb", spec.cpu_offload_gb),
+        ("--revision", spec.revision),
+        ("--tokenizer", spec.tokenizer),
+        ("--chat-template", spec.chat_template),
+        ("--tool-call-parser", spec.tool_call_parser),
+        ("--reasoning-parser", spec.reasoning_parser),
+    ):
+        if value is not None:
+            yield from (flag, _decimal(value) if isinstance(value, float) else str(value))
+    for flag, size in (
+        ("--tensor-parallel-size", spec.tensor_parallel_size),
+        ("--pipeline-parallel-size", spec.pipeline_parallel_size),
+    ):
+        if size != 1:
+            yield from (flag, str(size))
+    for flag, wanted in (
+        ("--enforce-eager", spec.enforce_eager),
+        ("--trust-remote-code", spec.trust_remote_code),
+        ("--enable-auto-tool-choice", spec.enable_auto_tool_choice),
+    ):
+        if wanted:
+            yield flag
+    if spec.enable_prefix_caching is not None:
+        yes = spec.enable_prefix_caching
+        yield "--enable-prefix-caching" if yes else "--no-enable-prefix-caching"
+
+
+def _environment(spec: ModelSpec, grant: Grant, facts: ModelFacts) -> Iterator[tuple[str, str]]:
+    values = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_COLOR": "0",
+        "NO_COLOR": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_KEEP_ALIVE_S),
+    }
+    if grant.gpu_memory_utilization is not None:
+        # CUDA's own order is fastest first, NVML's and ours is by PCI bus.
+        values["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in grant.gpus)
+    if grant.kv_cache_space_gib is not None:
+        values["VLLM_CPU_KVCACHE_SPACE"] = str(grant.kv_cache_space_gib)
+    if facts.here or spec.model.startswith("/"):
+        values["HF_HUB_OFFLINE"] = "1"
+    values.update(spec.env)
+    yield from sorted(values.items())
+
+
+def _decimal(number: float) -> str:
+    """Return *number* as a plain decimal: 0.5204, 2."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")

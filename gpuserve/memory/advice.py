@@ -1,0 +1,191 @@
+"""What is short, in words with figures, and the cheapest changes that would make it fit.
+
+Every change that is proposed was tried: the whole profile fits with it and nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from gpuserve.errors import Problem
+from gpuserve.memory.architecture import Architecture
+from gpuserve.memory.engine import ModelFacts, resolve
+from gpuserve.memory.quantization import Quantization
+from gpuserve.memory.report import FitReport, Shortfall
+from gpuserve.profile.spec import Demand, ModelSpec, Profile
+from gpuserve.units import GIB, gib
+
+Facts = Mapping[str, ModelFacts]
+Fits = Callable[[Profile, Facts], bool]
+# Contexts are proposed in steps of this, as people state them.
+_CONTEXT_STEP = 1024
+_SIZE_STEP = GIB // 10
+_AWQ = Quantization(method="awq", bits=4, group_size=128, zero_points=True)
+
+
+def shortfall_problems(
+    profile: Profile, facts: Facts, report: FitReport, fits: Fits
+) -> tuple[Problem, ...]:
+    """Return one problem for each shortfall of *report*; `fits` tries a changed profile."""
+    found = []
+    seen: set[str] = set()
+    for short in sorted(report.shortfalls, key=lambda s: -s.short_bytes):
+        spec = profile.model(short.model)
+        if spec is None or spec.name in seen:
+            # The ranks of one engine are short alike; the largest lack speaks for all.
+            continue
+        seen.add(spec.name)
+        changes = () if short.now else tuple(_changes(profile, facts, spec, short, report, fits))
+        found.append(
+            Problem(
+                where=f"model[{spec.index}]",
+                message=_sentence(short, report),
+                hint="; or ".join(changes) if changes else _last_resort(short),
+                warning=False,
+            )
+        )
+    return tuple(found)
+
+
+def _sentence(short: Shortfall, report: FitReport) -> str:
+    place = "host memory" if short.gpu is None else f"GPU {short.gpu}"
+    held = "is free now" if short.now else "is left for it"
+    grant = next((g for g in report.grants if g.model == short.model), None)
+    own = grant is not None and short.available_bytes == grant.reserved_bytes
+    held = "is what it may take" if own else held
+    return (
+        f'"{short.model}" needs {gib(short.needed_bytes)} of {place}, '
+        f"{gib(short.available_bytes)} {held}: short by {_short(short.short_bytes)}"
+    )
+
+
+def _short(count_bytes: int) -> str:
+    return gib(count_bytes) if count_bytes >= GIB // 100 else f"{count_bytes} bytes"
+
+
+def _last_resort(short: Shortfall) -> str:
+    if short.now:
+        return "others hold the memory: stop them, or wait; `nvidia-smi` names them"
+    return "use a smaller model, a larger card, or more of them"
+
+
+def _changes(
+    profile: Profile,
+    facts: Facts,
+    spec: ModelSpec,
+    short: Shortfall,
+    report: FitReport,
+    fits: Fits,
+) -> Iterator[str]:
+    cpu = report.device == "cpu"
+    engine = resolve(spec, facts[spec.name], cpu=cpu)
+    if _sized(spec):
+        least = engine.least_bytes + engine.context
+        if cpu:
+            least *= engine.ranks
+        # All that is left for it, or the little more that its promise needs.
+        for wanted in (short.available_bytes // _SIZE_STEP, -(-least // _SIZE_STEP)):
+            size = wanted * _SIZE_STEP
+            if size >= least and fits(_with(profile, _resized(spec, size)), facts):
+                yield f'memory = "{gib(size, 1)}"'
+                break
+    yield from _shorter(profile, facts, spec, engine.promise_tokens, fits)
+    if spec.demand is not None:
+        yield from _fewer(profile, facts, spec, spec.demand, fits)
+    if spec.kv_cache_dtype in {None, "auto"} and fits(
+        _with(profile, replace(spec, kv_cache_dtype="fp8")), facts
+    ):
+        yield 'kv_cache_dtype = "fp8", where the card and its attention backend read it'
+    arch = facts[spec.name].architecture
+    if arch is not None and arch.quantization is None:
+        yield from _quantized(profile, facts, spec, arch, engine.weights, fits)
+
+
+def _sized(spec: ModelSpec) -> bool:
+    return (
+        spec.memory_bytes is not None
+        or spec.gpu_memory_utilization is not None
+        or spec.kv_cache_memory_bytes is not None
+    )
+
+
+def _resized(spec: ModelSpec, memory_bytes: int) -> ModelSpec:
+    return replace(
+        spec, memory_bytes=memory_bytes, gpu_memory_utilization=None, kv_cache_memory_bytes=None
+    )
+
+
+def _shorter(
+    profile: Profile, facts: Facts, spec: ModelSpec, tokens: int, fits: Fits
+) -> Iterator[str]:
+    def changed(length: int) -> ModelSpec:
+        demand = spec.demand and replace(spec.demand, context_tokens=length)
+        return replace(spec, demand=demand, max_model_len=length)
+
+    most = _largest(
+        (tokens - 1) // _CONTEXT_STEP,
+        lambda n: fits(_with(profile, changed(n * _CONTEXT_STEP)), facts),
+    )
+    if most:
+        name = "demand.context_tokens" if spec.demand else "max_model_len"
+        yield f"{name} = {most * _CONTEXT_STEP} instead of {tokens}"
+
+
+def _fewer(
+    profile: Profile, facts: Facts, spec: ModelSpec, demand: Demand, fits: Fits
+) -> Iterator[str]:
+    most = _largest(
+        demand.concurrency - 1,
+        lambda n: fits(_with(profile, _crowd(spec, demand, n)), facts),
+    )
+    if most:
+        yield f"demand.concurrency = {most} instead of {demand.concurrency}"
+        return
+    together = _largest(demand.concurrency - 1, lambda n: fits(_capped(profile, n), facts))
+    if together:
+        yield f"demand.concurrency = {together} for every model"
+
+
+def _crowd(spec: ModelSpec, demand: Demand, concurrency: int) -> ModelSpec:
+    return replace(spec, demand=replace(demand, concurrency=concurrency), max_num_seqs=concurrency)
+
+
+def _capped(profile: Profile, concurrency: int) -> Profile:
+    models = tuple(
+        m
+        if m.demand is None or m.demand.concurrency <= concurrency
+        else _crowd(m, m.demand, concurrency)
+        for m in profile.models
+    )
+    return replace(profile, models=models)
+
+
+def _quantized(
+    profile: Profile,
+    facts: Facts,
+    spec: ModelSpec,
+    arch: Architecture,
+    weights: int,
+    fits: Fits,
+) -> Iterator[str]:
+    packed = ModelFacts(architecture=replace(arch, quantization=_AWQ))
+    other = {**facts, spec.name: packed}
+    if fits(profile, other):
+        smaller = resolve(spec, packed).weights
+        yield f"a 4-bit checkpoint (AWQ): {gib(smaller)} of weights instead of {gib(weights)}"
+
+
+def _with(profile: Profile, spec: ModelSpec) -> Profile:
+    models = tuple(spec if m.name == spec.name else m for m in profile.models)
+    return replace(profile, models=models)
+
+
+def _largest(most: int, holds: Callable[[int], bool]) -> int:
+    """Return the largest n of 1 to *most* for which *holds*, which is monotone; 0 if none."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,146 @@
+"""Whether a profile fits a machine: everything that `check` answers, computed from values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from gpuserve.errors import Problem
+from gpuserve.memory.advice import shortfall_problems
+from gpuserve.memory.cautions import cautions
+from gpuserve.memory.engine import Engine, ModelFacts, resolve
+from gpuserve.memory.grants import shares
+from gpuserve.memory.host import host_grants
+from gpuserve.memory.placement import Placement, grants, place
+from gpuserve.memory.report import FitReport, GpuShare, Grant, Verdict
+from gpuserve.memory.rooms import hardware_rooms, rooms_now
+from gpuserve.memory.validity import validity_problems
+from gpuserve.memory.verdict import worst
+from gpuserve.profile.spec import Profile
+from gpuserve.readings import Machine
+
+Facts = Mapping[str, ModelFacts]
+Device = Literal["cuda", "cpu"]
+
+
+def assess(profile: Profile, facts: Facts, machine: Machine, device: Device) -> FitReport:
+    """Return the report on *profile*; `facts` has an entry for each model, by name.
+
+    Never raises for what a profile may say. Where a problem that is not a warning makes the
+    profile invalid, the report has no grants.
+    """
+    gpus = None if device == "cpu" else machine.gpus
+    problems = validity_problems(profile, facts, gpus) + _unknown(profile, facts, device)
+    if any(not problem.warning for problem in problems):
+        return _report(profile, machine, device, (), "invalid", problems=problems)
+    if device == "cpu":
+        report = _on_host(profile, facts, machine, problems)
+    else:
+        report = _on_gpus(profile, facts, machine, problems)
+    if not report.shortfalls:
+        close = tuple(cautions(engines_of(profile, facts, device), report.grants))
+        return replace(report, problems=report.problems + close)
+    advice = shortfall_problems(
+        profile, facts, report, lambda other, known: _fits(other, known, machine, device)
+    )
+    return replace(report, problems=report.problems + advice)
+
+
+def engines_of(profile: Profile, facts: Facts, device: Device) -> tuple[Engine, ...]:
+    """Return every model with its settings resolved, in the order of the profile."""
+    return tuple(resolve(m, facts[m.name], cpu=device == "cpu") for m in profile.models)
+
+
+def _fits(profile: Profile, facts: Facts, machine: Machine, device: Device) -> bool:
+    if device == "cpu":
+        report = _on_host(profile, facts, machine, ())
+        return report.verdict not in {"does_not_fit", "not_now"}
+    rooms = rooms_now(machine.gpus, profile.upstreams)
+    return not place(engines_of(profile, facts, device), rooms).shortfalls
+
+
+def _on_host(
+    profile: Profile, facts: Facts, machine: Machine, problems: tuple[Problem, ...]
+) -> FitReport:
+    made, short = host_grants(engines_of(profile, facts, "cpu"), machine.host)
+    verdict = worst(grant.verdict for grant in made)
+    report = _report(profile, machine, "cpu", made, verdict, problems=problems)
+    return replace(report, shortfalls=short)
+
+
+def _on_gpus(
+    profile: Profile, facts: Facts, machine: Machine, problems: tuple[Problem, ...]
+) -> FitReport:
+    engines = engines_of(profile, facts, "cuda")
+    rooms = rooms_now(machine.gpus, profile.upstreams)
+    now = place(engines, rooms)
+    if not now.shortfalls:
+        made = grants(now, rooms)
+        verdict = worst(grant.verdict for grant in made)
+        return _report(profile, machine, "cuda", made, verdict, problems=problems)
+    hardware = hardware_rooms(machine.gpus, profile.upstreams)
+    ever = place(engines, hardware)
+    if ever.shortfalls:
+        made = grants(ever, hardware)
+        report = _report(profile, machine, "cuda", made, "does_not_fit", problems=problems)
+        return replace(report, shortfalls=ever.shortfalls)
+    # It fits the cards: what each engine gets is of the cards, and it waits for the others.
+    made = _waiting(grants(ever, hardware), now)
+    report = _report(profile, machine, "cuda", made, "not_now", problems=problems)
+    return replace(report, shortfalls=tuple(replace(s, now=True) for s in now.shortfalls))
+
+
+def _waiting(made: Sequence[Grant], now: Placement) -> tuple[Grant, ...]:
+    short = {shortfall.model for shortfall in now.shortfalls}
+    return tuple(replace(g, verdict="not_now") if g.model in short else g for g in made)
+
+
+def _report(
+    profile: Profile,
+    machine: Machine,
+    device: Device,
+    made: tuple[Grant, ...],
+    verdict: Verdict,
+    *,
+    problems: tuple[Problem, ...],
+) -> FitReport:
+    reserved = {gpu.index: 0 for gpu in machine.gpus}
+    for upstream in profile.upstreams:
+        for index in upstream.gpus:
+            if index in reserved:
+                reserved[index] += upstream.reserve_bytes
+    for grant in made:
+        for index in grant.gpus:
+            reserved[index] += grant.reserved_bytes
+    return FitReport(
+        verdict=verdict,
+        device=device,
+        host=machine.host,
+        gpus=tuple(
+            GpuShare(gpu=gpu, reserved_bytes=reserved[gpu.index])
+            for gpu in (machine.gpus if device == "cuda" else ())
+        ),
+        grants=made,
+        shortfalls=(),
+        problems=problems,
+    )
+
+
+def _unknown(profile: Profile, facts: Facts, device: Device) -> tuple[Problem, ...]:
+    """Models whose shape is not known: a warning where their size is stated, else an error."""
+    found = []
+    for spec in profile.models:
+        if facts[spec.name].architecture is not None:
+            continue
+        stated = not shares(resolve(spec, facts[spec.name]))
+        provable = device == "cpu" or (stated and spec.demand is None)
+        found.append(
+            Problem(
+                where=f"model[{spec.index}].model",
+                message=f'nothing is known about "{spec.model}": it is neither on this machine '
+                "nor in the catalogue, so its memory cannot be proven",
+                hint="fetch it first with `gpuserve pull`"
+                + ("" if provable else ', or state its size: memory = "20 GiB"'),
+                warning=provable,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,214 @@
+"""One model with every setting resolved, and what it needs: the unit that placement moves.
+
+Settings that the profile leaves open get their values here, and the launch writes the same
+ones, so that what is charged is what vLLM takes.
+"""
+
+from dataclasses import dataclass, replace
+
+from gpuserve.memory.activation import (
+    CUDA_CONTEXT_BYTES,
+    activation_bytes,
+    cuda_graph_bytes,
+    non_torch_bytes,
+)
+from gpuserve.memory.architecture import Architecture
+from gpuserve.memory.error import p95_margin_bytes
+from gpuserve.memory.kv import BLOCK_TOKENS, CPU_BLOCK_TOKENS, KvShape, kv_shape
+from gpuserve.memory.quantization import requested_quantization
+from gpuserve.memory.report import Footprint
+from gpuserve.memory.weights import weights_bytes
+from gpuserve.profile.spec import ModelSpec
+from gpuserve.units import GIB
+
+# vLLM's own default looks at the card, not at the share: 8,192 tokens on 70 GiB and more
+# (engine/arg_utils.py). On a shared card a step of 8,192 tokens keeps the neighbour waiting
+# for about 2 s with a 33B model and takes four times the activation memory.
+DEFAULT_BATCHED_TOKENS = 2048
+# Half of vLLM's default for cards below 70 GiB; more sequences than fit are preempted.
+DEFAULT_MAX_NUM_SEQS = 128
+# What vLLM assumes when a config states no length (config/model.py).
+_UNSTATED_MODEL_LEN = 2048
+_FLOAT32 = {"float32", "float"}
+# Resident size of the three processes of a tiny engine on vLLM 0.32 for CPU: 2.9 GB measured.
+CPU_PROCESS_BYTES = 2_900_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known about a checkpoint before it is loaded.
+
+    `architecture` None: neither here nor in the catalogue. `tensor_bytes` is the sum of its
+    tensors when their headers were read. `here`: the weights need no fetching. `source` says
+    where the facts are from, for people.
+    """
+
+    architecture: Architecture | None
+    tensor_bytes: int | None = None
+    here: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One engine's needs on each of its ranks, at the median; sizes in bytes.
+
+    `kv` is None when the architecture is not known; every size but the context is then 0.
+    `promise_tokens` x `promise_sequences` must be held at once: the demand, or one request of
+    full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
+    """
+
+    spec: ModelSpec
+    kv: KvShape | None
+    weights: int
+    activation: int
+    graphs: int
+    non_torch: int
+    context: int
+    margin_bytes: int
+    max_model_len: int | None
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    promise_tokens: int
+    promise_sequences: int
+    estimated: bool
+
+    @property
+    def ranks(self) -> int:
+        """How many GPUs it takes."""
+        return self.spec.tensor_parallel_size * self.spec.pipeline_parallel_size
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Everything inside the budget that is not KV cache."""
+        return self.weights + self.activation + self.graphs + self.non_torch
+
+    @property
+    def promise_bytes(self) -> int:
+        """The KV cache that the promise takes."""
+        if self.kv is None:
+            return 0
+        return self.kv.promise_bytes(self.promise_tokens, self.promise_sequences)
+
+    @property
+    def request_bytes(self) -> int:
+        """The KV cache of one request of full length."""
+        return 0 if self.kv is None else self.kv.request_bytes(self.promise_tokens)
+
+    @property
+    def least_bytes(self) -> int:
+        """The smallest budget that holds the promise."""
+        return self.fixed_bytes + self.promise_bytes
+
+    def footprint(self, pool_bytes: int) -> Footprint | None:
+        """Return what the engine takes when vLLM gives *pool_bytes* to the KV cache."""
+        if self.kv is None or self.max_model_len is None:
+            return None
+        tokens, requests = self.kv.capacity(pool_bytes, self.max_model_len)
+        return Footprint(
+            weights_bytes=self.weights,
+            activation_bytes=self.activation,
+            cuda_graph_bytes=self.graphs,
+            non_torch_bytes=self.non_torch,
+            kv_cache_bytes=max(0, pool_bytes),
+            context_bytes=self.context,
+            kv_cache_tokens=tokens,
+            max_concurrency=requests,
+            kv_bytes_per_token=self.kv.bytes_per_token,
+            estimated=self.estimated,
+        )
+
+
+def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
+    """Return *spec* with its open settings filled in, and what it needs.
+
+    On a CPU box blocks are larger, nothing is captured, and the context is the processes'
+    own memory.
+    """
+    arch = facts.architecture
+    if arch is not None and spec.dtype in _FLOAT32:
+        arch = replace(arch, param_bytes=4)
+    length = _model_len(spec, arch)
+    seqs = spec.max_num_seqs or (spec.demand.concurrency if spec.demand else DEFAULT_MAX_NUM_SEQS)
+    batched = spec.max_num_batched_tokens or _batched_tokens(arch, length, seqs)
+    demand = spec.demand
+    kv = None
+    sizes = (0, 0, 0, 0)
+    if arch is not None:
+        sizes = _sizes(spec, facts, arch, batched, seqs, cpu=cpu)
+        kv = kv_shape(
+            arch,
+            tensor_parallel_size=spec.tensor_parallel_size,
+            pipeline_parallel_size=spec.pipeline_parallel_size,
+            kv_cache_dtype=spec.kv_cache_dtype,
+            block_tokens=spec.block_size or (CPU_BLOCK_TOKENS if cpu else BLOCK_TOKENS),
+            max_num_batched_tokens=batched,
+        )
+    return Engine(
+        spec=spec,
+        kv=kv,
+        weights=sizes[0],
+        activation=sizes[1],
+        graphs=sizes[2],
+        non_torch=sizes[3],
+        context=CPU_PROCESS_BYTES if cpu else CUDA_CONTEXT_BYTES,
+        margin_bytes=p95_margin_bytes(
+            sizes[0],
+            exact=facts.tensor_bytes is not None,
+            estimated=arch is None or arch.estimated,
+        ),
+        max_model_len=length,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=batched,
+        promise_tokens=demand.context_tokens if demand else length or _UNSTATED_MODEL_LEN,
+        promise_sequences=demand.concurrency if demand else 1,
+        estimated=arch is None or arch.estimated,
+    )
+
+
+def _model_len(spec: ModelSpec, arch: Architecture | None) -> int | None:
+    """The length to write: stated, promised, or what the model was trained for."""
+    if spec.max_model_len is not None:
+        return spec.max_model_len
+    if spec.demand is not None:
+        return spec.demand.context_tokens
+    if arch is None:
+        return None
+    return arch.trained_len or _UNSTATED_MODEL_LEN
+
+
+def _batched_tokens(arch: Architecture | None, length: int | None, seqs: int) -> int:
+    # vLLM wants at least as many tokens as sequences, and a pooling model cannot split a
+    # prompt into chunks (config/scheduler.py, verify_max_model_len).
+    least = max(DEFAULT_BATCHED_TOKENS, seqs)
+    if arch is not None and arch.embeddings and length is not None:
+        return max(least, length)
+    return least
+
+
+def _sizes(
+    spec: ModelSpec, facts: ModelFacts, arch: Architecture, batched: int, seqs: int, *, cpu: bool
+) -> tuple[int, int, int, int]:
+    ranks = spec.tensor_parallel_size
+    weights = weights_bytes(
+        arch,
+        tensor_parallel_size=ranks,
+        pipeline_parallel_size=spec.pipeline_parallel_size,
+        quantization=requested_quantization(spec.quantization or ""),
+        checkpoint_bytes=facts.tensor_bytes,
+    )
+    # UVA offloading keeps this much of each rank's weights in host memory (vLLM --cpu-offload-gb,
+    # whose GB are GiB).
+    weights = max(0, weights - int((spec.cpu_offload_gb or 0) * GIB))
+    activation = activation_bytes(
+        arch, max_num_batched_tokens=batched, max_num_seqs=seqs, tensor_parallel_size=ranks
+    )
+    if cpu:
+        return weights, activation, 0, 0
+    graphs = cuda_graph_bytes(
+        arch,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=batched,
+        enforce_eager=spec.enforce_eager,
+    )
+    return weights, activation, graphs, non_torch_bytes(arch, tensor_parallel_size=ranks)

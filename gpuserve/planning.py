@@ -1,0 +1,80 @@
+"""From a profile, a machine and what is known about models and executables to a plan.
+
+Pure: everything that was read comes in as values; `prepare` reads it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gpuserve.launch import Place, launch_of
+from gpuserve.memory.assess import assess
+from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.report import Grant
+from gpuserve.plan import Launch, Plan
+from gpuserve.profile.spec import ModelSpec, Profile
+from gpuserve.readings import Machine
+from gpuserve.rundir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executable:
+    """A vLLM, as far as a launch needs to know it; None: cannot be told."""
+
+    path: str
+    version: str | None = None
+
+
+def make_plan(
+    profile: Profile,
+    machine: Machine,
+    *,
+    device: Literal["cuda", "cpu"],
+    facts: Mapping[str, ModelFacts],
+    executables: Mapping[str, Executable],
+    run_dir: Path,
+) -> Plan:
+    """Return the plan for *profile* on *machine*, with sockets in *run_dir*.
+
+    `facts` has an entry for each model's name; `executables` maps what a model's `vllm` says to
+    what was found, and where it says nothing that text itself is the program. An invalid
+    profile gives a report with problems and no launches.
+    """
+    report = assess(profile, facts, machine, device)
+    grants = {grant.model: grant for grant in report.grants}
+    launches = tuple(
+        _launch(profile, spec, grants[spec.name], facts[spec.name], executables, run_dir)
+        for spec in profile.models
+        if spec.name in grants
+    )
+    return Plan(profile=profile, report=report, launches=launches)
+
+
+def _launch(
+    profile: Profile,
+    spec: ModelSpec,
+    grant: Grant,
+    facts: ModelFacts,
+    executables: Mapping[str, Executable],
+    run_dir: Path,
+) -> Launch:
+    found = executables.get(spec.vllm, Executable(path=spec.vllm))
+    socket = str(RunDir(run_dir).engine_socket(spec.name)) if spec.port is None else None
+    place = Place(
+        executable=found.path,
+        version=found.version,
+        socket=socket,
+        port=spec.port,
+        auto_name=profile.routing.auto if _routed(profile, spec) else None,
+    )
+    return launch_of(spec, grant, facts, place)
+
+
+def _routed(profile: Profile, spec: ModelSpec) -> bool:
+    """Whether a request for the automatic name can end at this model."""
+    routing = profile.routing
+    names = {routing.code, routing.general, routing.default} - {None}
+    if not names:
+        return len(profile.models) == 1
+    return bool(names & {spec.name, *spec.aliases})

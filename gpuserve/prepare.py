@@ -1,0 +1,215 @@
+"""Reads everything that a plan needs and makes it: what `check` and `up` both begin with.
+
+The profile, the machine (or the description of another one), what is known about each model,
+the executables. Everything wrong with any of them is a problem with its place in the profile.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gpuserve.errors import ExitStatus, HostUnavailable, Problem, ProfileError
+from gpuserve.machine.checkpoint import CheckpointError, read_facts
+from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.report import Verdict
+from gpuserve.plan import Plan
+from gpuserve.planning import Executable, make_plan
+from gpuserve.profile.load import read
+from gpuserve.profile.source import Source
+from gpuserve.profile.spec import ModelSpec, Profile
+from gpuserve.readings import Machine
+
+if TYPE_CHECKING:
+    from gpuserve.machine.vllm import VllmInstall
+
+_STATUS: Mapping[Verdict, ExitStatus] = {
+    "fits": ExitStatus.DONE,
+    "tight": ExitStatus.DONE,
+    "risky": ExitStatus.DONE,
+    "not_now": ExitStatus.TEMPFAIL,
+    "does_not_fit": ExitStatus.CONFIG,
+    "invalid": ExitStatus.CONFIG,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan, or why there is none. `exit_status` is what `check` ends with.
+
+    `plan` is None where the profile could not be read, a model is damaged, or there is no
+    hardware to plan for. It may hold a report that does not fit; `exit_status` says so.
+    """
+
+    plan: Plan | None
+    problems: tuple[Problem, ...]
+    exit_status: ExitStatus
+
+
+def prepare(
+    profile_path: Path,
+    *,
+    machine_file: Path | None = None,
+    gpu: str | None = None,
+    run_dir: Path | None = None,
+) -> Prepared:
+    """Return the plan for the profile in *profile_path* with sockets in *run_dir*.
+
+    `machine_file` or `gpu` ("NVIDIA L4:2") plan for hardware that is not here; a missing vLLM
+    is then no problem. Raises UsageError for a card that is not in the catalogue, and
+    HostUnavailable where the GPUs cannot be read.
+    """
+    try:
+        profile, source = read(profile_path)
+        elsewhere = _described(machine_file, gpu)
+    except ProfileError as error:
+        return Prepared(plan=None, problems=error.problems, exit_status=error.exit_status)
+    facts, problems = _facts(profile, source)
+    if problems:
+        return Prepared(plan=None, problems=problems, exit_status=ExitStatus.CONFIG)
+    machine = elsewhere or _here(profile)
+    device = _device(profile, machine, here=elsewhere is None)
+    missing = _missing_hardware(source, machine, device, here=elsewhere is None)
+    if device is None or missing is not None:
+        status = ExitStatus.UNAVAILABLE if elsewhere is None else ExitStatus.CONFIG
+        lacking = () if missing is None else (missing,)
+        return Prepared(plan=None, problems=lacking, exit_status=status)
+    executables, absent = _executables(profile, source, here=elsewhere is None)
+    plan = make_plan(
+        profile,
+        machine,
+        device=device,
+        facts=facts,
+        executables=executables,
+        run_dir=run_dir or _default_run_dir(),
+    )
+    found = (*(_placed(problem, source) for problem in plan.report.problems), *absent)
+    status = _STATUS[plan.report.verdict]
+    if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
+        status = ExitStatus.UNAVAILABLE
+    return Prepared(plan=_with_places(plan, found), problems=found, exit_status=status)
+
+
+def _described(machine_file: Path | None, gpu: str | None) -> Machine | None:
+    from gpuserve.machine.machinefile import load_machine, parse_gpu_shorthand
+
+    if machine_file is not None:
+        return load_machine(machine_file)
+    return None if gpu is None else parse_gpu_shorthand(gpu)
+
+
+def _here(profile: Profile) -> Machine:
+    from gpuserve.machine.gpus import read_gpus
+    from gpuserve.machine.host import read_host
+
+    return Machine(gpus=() if profile.device == "cpu" else read_gpus(), host=read_host())
+
+
+def _device(profile: Profile, machine: Machine, *, here: bool) -> Literal["cuda", "cpu"] | None:
+    """What the plan is for; None: the profile leaves it open, and this machine has no GPU."""
+    if profile.device != "auto":
+        return profile.device
+    if machine.gpus:
+        return "cuda"
+    return None if here else "cpu"
+
+
+def _missing_hardware(
+    source: Source, machine: Machine, device: Literal["cuda", "cpu"] | None, *, here: bool
+) -> Problem | None:
+    if device is None or (device == "cuda" and not machine.gpus and here):
+        return source.problem(
+            "engine.device",
+            "this machine has no NVIDIA GPU that the driver lists",
+            'write [engine] device = "cpu" to serve from the processor, or plan for other '
+            'hardware: gpuserve check --gpu "NVIDIA L4:2"',
+        )
+    if device == "cpu" and not machine.host.ram_total_bytes:
+        return source.problem(
+            "engine.device",
+            "the profile is for a CPU box, and the hardware to plan for states no RAM",
+            "give a machine file with ram_gib in [host]",
+        )
+    return None
+
+
+def _facts(profile: Profile, source: Source) -> tuple[dict[str, ModelFacts], tuple[Problem, ...]]:
+    facts = {}
+    problems = []
+    for spec in profile.models:
+        try:
+            facts[spec.name] = read_facts(spec)
+        except CheckpointError as error:
+            where = f"model[{spec.index}].model"
+            problems.append(source.problem(where, str(error), error.hint))
+    return facts, tuple(problems)
+
+
+def _executables(
+    profile: Profile, source: Source, *, here: bool
+) -> tuple[dict[str, Executable], tuple[Problem, ...]]:
+    """Return what each model's `vllm` is, and what is wrong with it on this machine."""
+    from gpuserve.machine.vllm import find_vllm
+
+    found: dict[str, Executable] = {}
+    problems: list[Problem] = []
+    for spec in profile.models:
+        if spec.vllm in found:
+            continue
+        found[spec.vllm] = Executable(path=spec.vllm)
+        try:
+            install = find_vllm(spec.vllm)
+        except HostUnavailable as error:
+            where = _place(spec, source)
+            if here:
+                problems.append(source.problem(where, error.message, error.hint))
+            else:
+                note = f'no executable "{spec.vllm}" here; the plan is for other hardware'
+                problems.append(source.problem(where, note, warning=True))
+            continue
+        found[spec.vllm] = Executable(path=install.path, version=install.version)
+        # Elsewhere another vLLM will run; what this one can do says nothing.
+        problems += _doubts(profile, spec, install, source) if here else ()
+    return found, tuple(problems)
+
+
+def _doubts(
+    profile: Profile, spec: ModelSpec, install: "VllmInstall", source: Source
+) -> Iterator[Problem]:
+    from gpuserve.machine.vllm import version_problem
+
+    doubt = version_problem(install)
+    if doubt is not None:
+        yield replace(doubt, where=_place(spec, source), file=source.file)
+    if install.supports_uds is not False:
+        return
+    for other in profile.models:
+        if other.vllm == spec.vllm and other.port is None:
+            yield source.problem(
+                f"model[{other.index}].port",
+                f"missing: {install.path} cannot listen on a Unix socket (no --uds)",
+                "give the model a port of its own: port = 9001",
+            )
+
+
+def _place(spec: ModelSpec, source: Source) -> str:
+    own = f"model[{spec.index}].vllm"
+    return own if own in source.lines else "engine.vllm"
+
+
+def _placed(problem: Problem, source: Source) -> Problem:
+    if problem.file is not None or not problem.where:
+        return problem
+    return replace(problem, file=source.file, line=source.line(problem.where))
+
+
+def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:
+    return replace(plan, report=replace(plan.report, problems=problems))
+
+
+def _default_run_dir() -> Path:
+    import os
+
+    from gpuserve.machine.control import default_run_dir
+
+    return default_run_dir(dict(os.environ), os.getuid(), Path.home())
