@@ -64,7 +64,7 @@ def prepare(profile: Path | None, vllm: Path | None) -> Path:
     if profile is not None:
         if vllm is not None:
             put_first_on_path(vllm)
-        return profile
+        return profile.absolute()
     run(ROOT / "scripts" / "make-venv-vllm")
     models = [ROOT / ".venv-vllm/bin/python", ROOT / "scripts/tiny_models.py", DEMO / "models"]
     run(*models)
@@ -117,9 +117,10 @@ def show(profile: Path, *, keep: bool) -> None:
     if gpuserve("status", "--json", quiet=True).returncode in (0, 1):
         say("an instance of an earlier demonstration runs here; stopping it")
         must("down")
-    must("check", str(profile))
+    name = str(profile.relative_to(ROOT) if ROOT in profile.parents else profile)
+    must("check", name)
     try:
-        must("up", str(profile), "--detach")
+        must("up", name, "--detach")
         must("wait", "--timeout", str(WAIT_S))
         url = status()["router"]["url"]
         say(f"two kinds of prompts to {url}/v1, model=auto, through the openai client")
@@ -201,7 +202,9 @@ def kill_and_recover(url: str) -> None:
 
 def explain() -> None:
     """Print what an operator would look at when something went wrong."""
-    if (shown := gpuserve("status", "--json", quiet=True)).returncode != 1:
+    shown = gpuserve("status", "--json", quiet=True)
+    if shown.returncode != 1:
+        say(f"the logs are in {RUN_DIR / 'logs'}")
         return
     gpuserve("status")
     for model in json.loads(shown.stdout)["models"]:
@@ -226,7 +229,7 @@ def model_status(name: str) -> Any:
 
 def must(*words: str) -> None:
     """Run a command of gpuserve in sight of the user; raises DemoFailed unless it exits 0."""
-    say(f"$ gpuserve {' '.join(words)}")
+    say(f"$ gpuserve --run-dir {RUN_DIR.relative_to(ROOT)} {' '.join(words)}")
     code = gpuserve(*words).returncode
     if code:
         raise DemoFailed(f"`gpuserve {words[0]}` ended with exit status {code}")
@@ -235,8 +238,8 @@ def must(*words: str) -> None:
 def gpuserve(*words: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
     pipe = subprocess.PIPE if quiet else None
     executable = Path(sys.executable).with_name("gpuserve")
-    argv = [str(executable), "--run-dir", str(RUN_DIR), *words]
-    return subprocess.run(argv, stdout=pipe, stderr=pipe, text=True, check=False)
+    argv = [str(executable), "--run-dir", str(RUN_DIR.relative_to(ROOT)), *words]
+    return subprocess.run(argv, stdout=pipe, stderr=pipe, text=True, check=False, cwd=ROOT)
 
 
 def run(*argv: Path) -> None:
@@ -255,7 +258,7 @@ def say(line: str) -> None:
 
 
 def _short(text: str) -> str:
-    width = min(shutil.get_terminal_size().columns, 100) - 40
+    width = min(shutil.get_terminal_size().columns, 100) - 24
     return repr(text if len(text) <= width else text[:width] + "…")
 
 
