@@ -1,0 +1,304 @@
+"""`gpuserve pull` against a hub that really listens: fetch, go on after a cut, refusals."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gpuserve.errors import ExitStatus, HostUnavailable
+from gpuserve.machine.hub import Progress, Wanted, fetch
+from gpuserve.machine.weights import weights_here
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SHARD = b"x" * 300_000
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "README.md": b"# read me",
+    "model.safetensors.index.json": json.dumps(
+        {
+            "weight_map": {
+                "a": "model-00001-of-00002.safetensors",
+                "b": "model-00002-of-00002.safetensors",
+            }
+        }
+    ).encode(),
+    "model-00001-of-00002.safetensors": SHARD,
+    "model-00002-of-00002.safetensors": SHARD[1:],
+    "pytorch_model.bin": SHARD,
+    "original/consolidated.00.pth": SHARD,
+    "onnx/model.onnx": SHARD,
+    "model.Q4_K_M.gguf": SHARD,
+}
+WEIGHTS = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
+
+
+@dataclass
+class Hub:
+    """A hub with one repository; what is asked of it is kept in `asked`."""
+
+    files: dict[str, bytes]
+    url: str = ""
+    status: int = 200  # of the answer to everything
+    error_code: str = ""
+    cut: set[str] = field(default_factory=set)  # broken off half-way, once each
+    refuse: set[str] = field(default_factory=set)  # answered with 503
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def fetched(self) -> set[str]:
+        return {name for name, _ in self.asked}
+
+    async def tree(self, request: web.Request) -> web.Response:
+        if self.status != 200:
+            return self.refusal()
+        return web.json_response(
+            [
+                {
+                    "type": "file",
+                    "path": name,
+                    "size": len(data),
+                    "oid": hashlib.sha1(data).hexdigest(),
+                    **({"lfs": lfs(data)} if len(data) > 1000 else {}),
+                }
+                for name, data in self.files.items()
+            ]
+        )
+
+    async def info(self, request: web.Request) -> web.Response:
+        if self.status != 200:
+            return self.refusal()
+        siblings = [{"rfilename": name} for name in self.files]
+        return web.json_response({"id": "org/tiny", "sha": COMMIT, "siblings": siblings})
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if self.status != 200:
+            return self.refusal()
+        data = self.files[name]
+        large = len(data) > 1000
+        etag = hashlib.sha256(data).hexdigest() if large else hashlib.sha1(data).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        if large:
+            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(data))}
+        if request.method == "HEAD":
+            return web.Response(headers={**headers, "Content-Length": str(len(data))})
+        span = request.headers.get("Range", "")
+        self.asked.append((name, span))
+        if name in self.refuse:
+            return web.Response(status=503)
+        start = int(span.removeprefix("bytes=").split("-")[0]) if span else 0
+        part = data[start:]
+        if span:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        answer = web.StreamResponse(status=206 if span else 200, headers=headers)
+        answer.content_length = len(part)
+        await answer.prepare(request)
+        if name in self.cut:
+            self.cut.remove(name)
+            await answer.write(part[: len(part) // 2])
+            await asyncio.sleep(0.1)  # until the half has left
+            assert request.transport is not None
+            request.transport.close()
+            return answer
+        await answer.write(part)
+        return answer
+
+    def refusal(self) -> web.Response:
+        headers = {"X-Error-Code": self.error_code} if self.error_code else {}
+        return web.json_response({"error": "no"}, status=self.status, headers=headers)
+
+
+def lfs(data: bytes) -> dict[str, Any]:
+    oid = hashlib.sha256(data).hexdigest()
+    return {"oid": oid, "sha256": oid, "size": len(data), "pointerSize": 134}
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    served = Hub(files=dict(FILES))
+    app = web.Application()
+    app.router.add_get("/api/models/org/tiny/tree/{revision}", served.tree)
+    app.router.add_get("/api/models/org/tiny/revision/{revision}", served.info)
+    app.router.add_get("/api/models/org/tiny", served.info)
+    app.router.add_route("*", "/org/tiny/resolve/{revision}/{name:.*}", served.file)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    served.url = f"http://{host}:{port}"
+    yield served
+    await runner.cleanup()
+
+
+@dataclass
+class Answer:
+    status: int
+    lines: list[dict[str, Any]]
+    said: str
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "p.toml"
+    path.write_text('[[model]]\nname = "tiny"\nmodel = "org/tiny"\n')
+    return path
+
+
+async def pull(hub: Hub, profile: Path, *words: str, **variables: str) -> Answer:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gpuserve", "pull", str(profile), *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **kept,
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(profile.parent / "hf"),
+            "NO_PROXY": "127.0.0.1",
+            **variables,
+        },
+    )
+    output, said = await process.communicate()
+    assert process.returncode is not None
+    lines = [json.loads(line) for line in output.splitlines()]
+    return Answer(process.returncode, lines, said.decode())
+
+
+async def test_it_fetches_what_vllm_reads_and_nothing_else(
+    hub: Hub, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = await pull(hub, profile, "--json")
+    assert answer.status == ExitStatus.DONE, answer.said
+    assert hub.fetched() == WEIGHTS | {
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors.index.json",
+    }
+    last = answer.lines[-1]
+    assert last["state"] == "complete"
+    assert last["done_bytes"] == last["total_bytes"] > len(SHARD)
+    assert {line["state"] for line in answer.lines} == {"fetching", "complete"}
+    monkeypatch.setenv("HF_HOME", str(profile.parent / "hf"))
+    assert weights_here("org/tiny", None)
+
+
+async def test_a_second_pull_asks_the_hub_nothing(hub: Hub, profile: Path) -> None:
+    assert (await pull(hub, profile)).status == ExitStatus.DONE
+    hub.asked.clear()
+    answer = await pull(hub, profile, HF_HUB_OFFLINE="1")
+    assert answer.status == ExitStatus.DONE, answer.said
+    assert hub.asked == []
+    assert "org/tiny is here" in answer.said
+
+
+async def test_a_broken_connection_is_taken_up_where_it_broke(hub: Hub, profile: Path) -> None:
+    # huggingface_hub writes what it receives in pieces of 10 MiB.
+    hub.files["model-00001-of-00002.safetensors"] = bytes(24 << 20)
+    hub.cut = {"model-00001-of-00002.safetensors"}
+    answer = await pull(hub, profile)
+    assert answer.status == ExitStatus.DONE, answer.said
+    spans = [span for name, span in hub.asked if name == "model-00001-of-00002.safetensors"]
+    assert len(spans) == 2
+    assert int(spans[1].removeprefix("bytes=").split("-")[0]) > 0
+
+
+async def test_after_a_failure_only_what_is_missing_is_fetched(hub: Hub, profile: Path) -> None:
+    hub.refuse = {"model-00002-of-00002.safetensors"}
+    answer = await pull(hub, profile, "--json")
+    assert answer.status == ExitStatus.TEMPFAIL, answer.said
+    assert answer.lines[-1]["state"] == "failed"
+    assert answer.lines[-1]["message"]
+    hub.refuse.clear()
+    hub.asked.clear()
+    assert (await pull(hub, profile)).status == ExitStatus.DONE
+    assert hub.fetched() == {"model-00002-of-00002.safetensors"}
+
+
+async def test_offline_it_says_what_is_missing_and_what_to_run(hub: Hub, profile: Path) -> None:
+    answer = await pull(hub, profile, "--json", HF_HUB_OFFLINE="1")
+    assert answer.status == ExitStatus.UNAVAILABLE
+    message = answer.lines[-1]["message"]
+    assert '"org/tiny" is not in the cache' in message
+    assert "HF_HUB_OFFLINE" in message
+    assert "hf download org/tiny" in message
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "RepoNotFound", "no repository"),
+        (404, "RevisionNotFound", "no revision"),
+        (403, "GatedRepo", "gated"),
+        (401, "GatedRepo", "gated"),
+        (401, "", "does not exist, or is private"),
+        (403, "", "refuses"),
+    ],
+)
+async def test_what_no_retry_can_change_is_unavailable(
+    hub: Hub, profile: Path, status: int, code: str, said: str
+) -> None:
+    hub.status, hub.error_code = status, code
+    answer = await pull(hub, profile)
+    assert answer.status == ExitStatus.UNAVAILABLE, answer.said
+    assert said in answer.said
+    assert "Traceback" not in answer.said
+
+
+@pytest.mark.slow  # huggingface_hub tries for 20 s
+async def test_a_hub_that_is_not_there_is_for_later(hub: Hub, profile: Path) -> None:
+    hub.url = "http://127.0.0.1:9"  # the discard port: nobody listens
+    answer = await pull(hub, profile)
+    assert answer.status == ExitStatus.TEMPFAIL, answer.said
+    assert "Traceback" not in answer.said
+
+
+async def test_a_repository_without_weights_is_said(hub: Hub, profile: Path) -> None:
+    hub.files = {"config.json": b"{}", "model.Q4_K_M.gguf": SHARD}
+    answer = await pull(hub, profile)
+    assert answer.status == ExitStatus.UNAVAILABLE
+    assert "holds no weights" in answer.said
+
+
+async def test_a_disk_too_small_is_said_before_anything_large_is_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    wanted = Wanted(repository="org/tiny", endpoint=hub.url)
+    seen: list[Progress] = []
+    with pytest.raises(HostUnavailable, match="more on disk") as caught:
+        await asyncio.to_thread(fetch, wanted, seen.append, free=lambda _: 1000)
+    assert str(tmp_path / "hf") in caught.value.message
+    assert not hub.fetched() & WEIGHTS
+    assert seen == []
+
+
+async def test_a_model_that_the_profile_does_not_have_is_a_usage_error(
+    hub: Hub, profile: Path
+) -> None:
+    answer = await pull(hub, profile, "--model", "other")
+    assert answer.status == ExitStatus.USAGE
+    assert "known: tiny" in answer.said
+
+
+async def test_dummy_weights_are_not_fetched(hub: Hub, profile: Path) -> None:
+    profile.write_text(profile.read_text() + 'load_format = "dummy"\n')
+    assert (await pull(hub, profile)).status == ExitStatus.DONE
+    assert "config.json" in hub.fetched()
+    assert not hub.fetched() & WEIGHTS
+
+
+async def test_progress_in_a_log_says_how_much_is_to_fetch(hub: Hub, profile: Path) -> None:
+    answer = await pull(hub, profile)
+    assert "GiB to fetch" in answer.said
+    assert answer.lines == []
