@@ -16,15 +16,15 @@ from gpuserve.machine.control import find_instance
 from gpuserve.rundir import RunDir
 
 # supervisord reads its configuration with ConfigParser, in which these begin a comment or end
-# a line, and its fcgi sockets and commands with shlex.
-_FORBIDDEN = set("\n\r;#\"'\\")
+# a line, and expands `%` twice in the names of log files (supervisor 4.3, datatypes.py).
+_FORBIDDEN = set("\n\r;#\"'\\%")
 
 
 def claim(run_dir: RunDir) -> None:
     """Make the run directory, private to this user; raises HostUnavailable or UsageError."""
     if _FORBIDDEN & set(str(run_dir.path)):
         raise UsageError(
-            f"cannot use the run directory {run_dir.path}: its path holds one of ; # \" ' \\",
+            f"cannot use the run directory {run_dir.path}: its path holds one of ; # % \" ' \\",
             hint="use another with --run-dir",
         )
     subdirectories = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # `(EngineCore pid=1) ERROR 11-21 08:00:00 [core.py:12] text`, colours, either part missing.
 _PREFIX = re.compile(
-    r"^(?:\x1b\[[0-9;]*m)*(?:\([^)]*\)\s*)?(?:\x1b\[[0-9;]*m)*"
+    r"^(?:\x1b\[[0-9;]*m)*(?:\([^)]*\)\s*)?(?:\x1b\[[0-9;]*m)*\s*"
     r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+[0-9-]+ [0-9:.]+\s*(?:\[[^]]*\])?:?\s*)?"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -122,7 +122,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     core = None
     if knobs.get("core", True):
-        core = subprocess.Popen([sys.executable, "-c", CORE, "fake-engine-core"])
+        core = subprocess.Popen([sys.executable, "-c", CORE, "fake-engine-core", args.uds or ""])
     for number in range(int(knobs.get("flood", 0))):
         print(f"line {number} of a flood", flush=False)
     print("INFO 11-21 08:00:00 [core.py:1] Starting to load model", flush=True)

@@ -1,0 +1,70 @@
+"""Wedged is told from busy and from idle by progress, not by /health."""
+
+from typing import Literal
+
+from gpuserve.lifecycle.liveness import Finding, Reading, Watch, observe
+
+Health = Literal["ok", "dead", "refused", "silent"]
+LIMIT_S = 60.0
+
+
+def play(*readings: Reading, served: bool = True) -> list[Finding]:
+    watch = Watch(moved_s=0.0, answered_s=0.0, served=served, progress=(0.0,))
+    found = []
+    for reading in readings:
+        watch, finding = observe(watch, reading, LIMIT_S)
+        found.append(finding)
+    return found
+
+
+def at(
+    s: float,
+    health: Health = "ok",
+    *,
+    tokens: float | None = 0.0,
+    running: int = 0,
+    in_flight: int = 0,
+) -> Reading:
+    progress = None if tokens is None else (tokens,)
+    return Reading(at_s=s, health=health, progress=progress, running=running, in_flight=in_flight)
+
+
+def test_an_idle_engine_is_healthy_for_ever() -> None:
+    assert play(at(10), at(1000), at(100_000)) == ["passed"] * 3
+
+
+def test_requests_that_run_without_progress_are_a_stall_though_health_says_ok() -> None:
+    assert play(at(10), at(12, running=1), at(69, running=1), at(70.1, running=1)) == [
+        "passed",
+        "passed",
+        "passed",
+        "stalled",
+    ]
+
+
+def test_a_long_prefill_that_moves_any_counter_is_no_stall() -> None:
+    readings = [at(50.0 * n, tokens=float(n), running=1) for n in range(1, 20)]
+    assert play(*readings) == ["passed"] * 19
+
+
+def test_the_first_request_after_a_start_has_time_to_compile() -> None:
+    readings = (at(10, running=1), at(200, running=1), at(311, running=1))
+    assert play(*readings, served=False) == ["passed", "passed", "stalled"]
+
+
+def test_a_busy_engine_that_answers_nothing_gets_five_times_as_long() -> None:
+    readings = (
+        at(0.0, running=1),
+        at(200, "silent", tokens=None, in_flight=1),
+        at(301, "silent", tokens=None, in_flight=1),
+    )
+    assert play(*readings) == ["passed", "unsure", "stalled"]
+
+
+def test_an_idle_engine_that_answers_nothing_is_missed_after_the_limit() -> None:
+    readings = (at(10, "silent", tokens=None), at(61, "silent", tokens=None))
+    assert play(*readings) == ["unsure", "missed"]
+
+
+def test_a_dead_engine_and_a_closed_port_are_missed_at_once() -> None:
+    assert play(at(1, "dead"), at(2, "refused", tokens=None)) == ["missed", "missed"]
