@@ -6,6 +6,7 @@ Stopped or cut off, it goes on with what is missing when it is called again.
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
             known = ", ".join(model.name for model in models)
             raise UsageError(f'the profile has no model "{args.model}"', hint=f"known: {known}")
         models = (chosen,)
+    # `down` during a fetch ends this process: what Ctrl-C cleans up, SIGTERM does too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = ExitStatus.DONE
     done: set[Wanted] = set()
     try:

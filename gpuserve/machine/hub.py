@@ -156,7 +156,8 @@ class _Wait:
         self._files = {file.blob: file.size_bytes for file in files}
         self._report = report
         self._interval_s = interval_s
-        self._sweep()
+        abandoned_at = time.time() - _ABANDONED_S
+        self._drop_pieces(lambda written_at: written_at < abandoned_at)
 
     def progress(self) -> Progress:
         done = sum(self._here(blob, size) for blob, size in self._files.items())
@@ -173,10 +174,15 @@ class _Wait:
 
         # A daemon, because an interrupted command must not wait for 5 GB to arrive.
         thread = threading.Thread(target=work, name="download", daemon=True)
+        began_at = time.time() - 1.0  # file systems round
         thread.start()
-        while thread.is_alive():
-            self._report(self.progress())
-            thread.join(self._interval_s)
+        try:
+            while thread.is_alive():
+                self._report(self.progress())
+                thread.join(self._interval_s)
+        except KeyboardInterrupt:
+            self._drop_pieces(lambda written_at: written_at >= began_at)
+            raise
         if failed:
             raise failed[0]
         self._report(self.progress())
@@ -188,15 +194,18 @@ class _Wait:
         growing = [_size(path) for path in self._blobs.glob(f"{blob}*.incomplete")]
         return min(max(growing, default=0), size)
 
-    def _sweep(self) -> None:
-        abandoned = time.time() - _ABANDONED_S
+    def _drop_pieces(self, chosen: Callable[[float], bool]) -> None:
+        """Remove the pieces that nobody will take up, if *chosen* says so of their last write.
+
+        Those with a random part in their name: each fetch begins its own.
+        """
         for blob in self._files:
             for path in self._blobs.glob(f"{blob}.*.incomplete"):
                 try:
-                    if path.stat().st_mtime < abandoned:
+                    if chosen(path.stat().st_mtime):
                         path.unlink()
                 except OSError:
-                    continue  # another fetch was quicker
+                    continue  # moved to its place, or another fetch was quicker
 
 
 def _check_room(

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ class Hub:
     error_code: str = ""
     cut: set[str] = field(default_factory=set)  # broken off half-way, once each
     refuse: set[str] = field(default_factory=set)  # answered with 503
+    hang: set[str] = field(default_factory=set)  # half of it, then nothing
+    hanging: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def fetched(self) -> set[str]:
@@ -108,6 +112,11 @@ class Hub:
             assert request.transport is not None
             request.transport.close()
             return answer
+        if name in self.hang:
+            await answer.write(part[: len(part) // 2])
+            self.hanging.set()
+            await self.released.wait()
+            return answer
         await answer.write(part)
         return answer
 
@@ -136,6 +145,7 @@ async def hub() -> AsyncIterator[Hub]:
     host, port = runner.addresses[0][:2]
     served.url = f"http://{host}:{port}"
     yield served
+    served.released.set()
     await runner.cleanup()
 
 
@@ -153,9 +163,11 @@ def profile(tmp_path: Path) -> Path:
     return path
 
 
-async def pull(hub: Hub, profile: Path, *words: str, **variables: str) -> Answer:
+async def started(
+    hub: Hub, profile: Path, *words: str, **variables: str
+) -> asyncio.subprocess.Process:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gpuserve", "pull", str(profile), *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -167,6 +179,10 @@ async def pull(hub: Hub, profile: Path, *words: str, **variables: str) -> Answer
             **variables,
         },
     )
+
+
+async def pull(hub: Hub, profile: Path, *words: str, **variables: str) -> Answer:
+    process = await started(hub, profile, *words, **variables)
     output, said = await process.communicate()
     assert process.returncode is not None
     lines = [json.loads(line) for line in output.splitlines()]
@@ -221,6 +237,25 @@ async def test_after_a_failure_only_what_is_missing_is_fetched(hub: Hub, profile
     hub.asked.clear()
     assert (await pull(hub, profile)).status == ExitStatus.DONE
     assert hub.fetched() == {"model-00002-of-00002.safetensors"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_stopped_pull_ends_at_once_and_leaves_no_piece(
+    hub: Hub, profile: Path, number: signal.Signals
+) -> None:
+    shard = "model-00001-of-00002.safetensors"
+    hub.files[shard] = bytes(24 << 20)
+    hub.hang = {shard}
+    process = await started(hub, profile)
+    async with asyncio.timeout(30):
+        await hub.hanging.wait()
+        process.send_signal(number)
+        _, said = await process.communicate()
+    assert process.returncode == ExitStatus.INTERRUPTED
+    assert b"what is complete stays" in said
+    assert b"Traceback" not in said
+    blobs = profile.parent / "hf" / "hub" / "models--org--tiny" / "blobs"
+    assert list(blobs.glob("*.incomplete")) == []
 
 
 async def test_offline_it_says_what_is_missing_and_what_to_run(hub: Hub, profile: Path) -> None:
