@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 _KEY = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
-_FORM_NAME = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n')
+_FORM_NAME = re.compile(
+    rb'(?<![a-z])name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n'
+)
 
 
 class BadBody(ValueError):

@@ -5,12 +5,12 @@ of many words would cost `re` about 1 µs per character.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from gpuserve.routing.syntax import FENCE, FORMULA, PROSE_FENCES, SENTENCE, SYNTAX
-from gpuserve.routing.vocabulary import PHRASES, STEMS, SUBSTRINGS, THINGS, VERBS, WORDS
+from gpuserve.routing.vocabulary import HOMONYMS, PHRASES, STEMS, SUBSTRINGS, THINGS, VERBS, WORDS
 from gpuserve.routing.wrappers import unwrapped
 
 # The request stands at the head or the tail of a long turn; the middle is paste. The window
@@ -93,12 +93,19 @@ def _words(text: str) -> Iterator[Sign]:
         yield Sign("asks to program", 1.5)
     # In a long text any weak word turns up sooner or later.
     faint = min(1.0, (_TYPICAL_TOKENS / max(1, len(tokens))) ** 0.5)
-    for word in dict.fromkeys(tokens):
+    distinct = dict.fromkeys(tokens)
+    for word in distinct:
         weight = WORDS.get(word)
-        if weight is not None and word not in used:
+        if weight is not None and word not in used and not _elsewhere(word, distinct):
             yield Sign(word, weight if abs(weight) >= 2 else weight * faint)
     if not text.isascii():
         yield from _other_scripts(lowered)
+
+
+def _elsewhere(word: str, company: Mapping[str, object]) -> bool:
+    """Whether *word* stands among words that give it another meaning."""
+    others = HOMONYMS.get(word)
+    return others is not None and any(other in company for other in others)
 
 
 def _asks_to_program(tokens: list[str]) -> bool:

@@ -34,7 +34,8 @@ WORDS: Mapping[str, float] = _weights("""
 3.5 grep awk sudo chmod chown rsync xargs localhost fastapi sqlalchemy selenium webdriver
 3.5 beautifulsoup asyncio codebase refactor refactoring strtok malloc goroutine postgre cpp
 3.5 scikit-learn sklearn keras opencv tkinter pygame pyspark hadoop openssl iptables ffmpeg redis
-3.5 graphql terraform ansible helm gitlab jenkins github bitbucket npm pip conda virtualenv venv
+3.5 quicksort mergesort heapsort dijkstra graphql terraform ansible helm gitlab jenkins github
+3.5 bitbucket npm pip conda virtualenv venv
 3.5 eslint prettier babel gradle maven hibernate laravel symfony stackoverflow
 2.8 python sql html css bash git linux unix ubuntu debian javac jvm perl lua matlab
 2.8 docker json.loads substring codepen multithreading mutex deadlock segfault
@@ -184,6 +185,51 @@ STEMS: Mapping[str, float] = _weights("""
 2.0 элемент удал объект кортеж преобраз провер ошибк команд директор
 -1.2 истори расск стих письм рецепт войн стран город люд век компан жизн учен
 """)
+
+# Words that mean something else in such company; there they count for nothing.
+HOMONYMS: Mapping[str, frozenset[str]] = {
+    word: _words(company)
+    for word, company in {
+        "python": "snake snakes ate eat eats eating pet pets mouse mice rat feed feeding bite bit"
+        " tank terrarium species eggs wild jungle skin shed zoo reptile reptiles keeper",
+        "pandas": "bamboo zoo giant bear bears china wild species eat endangered cubs",
+        "java": "coffee island indonesia bean beans roast jakarta bali volcano espresso visit trip",
+        "rust": "car metal iron steel bike bicycle vinegar paint corrosion stain stains chain pan",
+        "ruby": "ring necklace gem gems jewelry diamond stone sapphire slippers earrings",
+        "swift": "taylor album concert bird birds song songs tour gulliver",
+        "shell": "sea beach egg eggs turtle taco tacos oil snail crab company gasoline",
+        "script": "movie film play youtube video scene actors podcast presentation screenplay stage"
+        " sales call wedding radio handwriting",
+        "bug": "bed bite bites insect insects garden stomach flu",
+        "bugs": "bed bite bites insect insects garden plants bunny",
+        "react": "people audience reaction emotionally news public chemical acid",
+        "spring": "season flowers summer winter garden break water festival cleaning",
+        "string": "guitar violin quartet cello bikini theory lights cheese",
+        "strings": "guitar violin cello harp puppet",
+        "tree": "christmas forest leaves plant oak apple roots garden pine fruit",
+        "branch": "tree bank government legislative army olive",
+        "terminal": "airport cancer illness bus flight ferry",
+        "oracle": "delphi prophecy greek apollo ancient",
+        "hash": "browns corned potatoes",
+        "server": "restaurant waiter waitress tip tips diner",
+        "kernel": "corn popcorn",
+        "library": "books book librarian borrow public city reading",
+        "class": "yoga school teacher students student middle social classmates homework english",
+        "classes": "yoga school teacher students social cooking evening",
+        "function": "heart brain kidney liver derivative integral continuous organ social",
+        "table": "dinner restaurant reservation wooden kitchen chairs dining reserve",
+        "code": "dress morse building postal genetic honor area",
+        "program": "training fitness exercise workout weight tv degree university exchange",
+        "stack": "books pancakes chips",
+        "heap": "scrap compost junk",
+        "button": "shirt coat jacket sew",
+        "keys": "car house piano lost locked",
+        "index": "finger stock mass glycemic consumer",
+        "commit": "crime suicide murder marriage relationship",
+        "thread": "needle sewing",
+        "query": "research essay manuscript agent",
+    }.items()
+}
 
 # "Write … function": a request for a program, whatever stands between.
 VERBS = _words("""

@@ -12,9 +12,10 @@ _MOST_KEYS = 8
 # Words in a value that make it a sentence rather than a setting.
 _SENTENCE_WORDS = 3
 _TAGS = re.compile(
-    r"\s*<(?!html|div|p|ul|ol|table|svg|span|body|head)([a-z_]+)(?: [^<>]*)?>(.*)</\1>\s*",
+    r"\s*<(?!(?:html|div|p|ul|ol|table|svg|span|body|head)\b)([a-z_]+)(?: [^<>]*)?>(.*)</\1>\s*",
     re.DOTALL,
 )
+_FENCED = re.compile(r"```(?:json)?[ \t]*\n(\{.*?\})\s*```", re.DOTALL)
 
 
 def unwrapped(text: str) -> str:
@@ -29,6 +30,11 @@ def unwrapped(text: str) -> str:
         if match:
             inner = match.group(2)
             return unwrapped(inner) if len(inner.split()) >= _SENTENCE_WORDS else inner
+    fenced = _FENCED.search(text)
+    if fenced is not None:
+        inner = _from_object(fenced.group(1))
+        if inner != fenced.group(1):
+            return text[: fenced.start()] + inner + text[fenced.end() :]
     return text
 
 
@@ -39,6 +45,9 @@ def _from_object(text: str) -> str:
         return text
     if not isinstance(value, dict) or len(value) > _MOST_KEYS:
         return text
+    if len(value) == 1:  # {"request": {"prompt": "…"}}
+        (only,) = value.values()
+        value = only if isinstance(only, dict) and len(only) <= _MOST_KEYS else value
     if any(isinstance(v, dict | list) for v in value.values()):
         return text
     sentences = [

@@ -1,0 +1,98 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuserve.routing.body import BadBody, form_model, model_of, parse_object, with_model
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "empty"),
+        (b"  ", "empty"),
+        (b"{", "line 1, column 2"),
+        (b"null", "null"),
+        (b'"x"', "string"),
+        (b"3", "number"),
+        (b"true", "boolean"),
+        (b"[]", "array"),
+        (b'{"a":1,"a":2}', '"a" stands twice'),
+        (b'{"x":{"a":1,"a":2}}', "twice"),
+        (b'{"a":"\xff"}', "byte 6"),
+        (b'{"a":' * 50_000, "too deeply"),
+        (b'{"a":' + b"9" * 5000 + b"}", "not valid JSON"),
+    ],
+)
+def test_what_is_no_plain_object_is_refused_with_the_reason(raw: bytes, says: str) -> None:
+    with pytest.raises(BadBody, match=says):
+        parse_object(raw)
+
+
+@pytest.mark.parametrize("model", [5, True, ["a"], {"a": 1}])
+def test_a_model_that_is_no_string_is_refused(model: Any) -> None:
+    with pytest.raises(BadBody, match="expected a string"):
+        model_of({"model": model})
+
+
+@pytest.mark.parametrize("body", [{}, {"model": None}, {"model": ""}])
+def test_no_model_null_and_nothing_are_the_same(body: dict[str, Any]) -> None:
+    assert model_of(body) is None
+
+
+def test_the_name_is_replaced_in_place_and_nothing_else_moves() -> None:
+    raw = b'{ "a" : 1.50,\n "model"  :  "auto", "b":"\\u00e9 x"}'
+    assert with_model(b'{ "m":1.50, "model" : "auto" }', parse_object(raw), "c") == (
+        b'{ "m":1.50, "model" : "c" }'
+    )
+    changed = with_model(raw, parse_object(raw), "coder")
+    assert json.loads(changed) == json.loads(raw) | {"model": "coder"}
+
+
+def test_a_missing_name_is_put_in_front() -> None:
+    assert with_model(b' {"a":1}', {"a": 1}, "c") == b' {"model":"c","a":1}'
+    assert with_model(b"{}", {}, "c") == b'{"model":"c"}'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model": null, "a": 1}',
+        b'{"metadata": {"model": "auto"}, "model": "auto"}',
+        b'{"metadata": {"model": "auto"}, "\\u006dodel": "auto"}',
+        b'{"x\\"model": "auto", "model": "auto"}',
+        b'{"messages": [{"content": "\\"model\\": \\"auto\\""}], "model": "auto"}',
+        b'{"metadata": {"model": "auto"}}',
+    ],
+)
+def test_only_the_key_of_the_request_itself_is_changed(raw: bytes) -> None:
+    body = parse_object(raw)
+    assert json.loads(with_model(raw, body, 'c"x')) == body | {"model": 'c"x'}
+
+
+KEYS = st.sampled_from(["model", "a", 'x"model', "mod\u00e9l", "\\", "messages"])
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.just('"model": "auto"'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4), st.booleans(), st.sampled_from([None, 0, 2]))
+def test_any_body_names_the_model_afterwards_and_keeps_the_rest(
+    body: dict[str, Any], escaped: bool, indent: int | None
+) -> None:
+    raw = json.dumps(body, ensure_ascii=escaped, indent=indent).encode("utf-8", "replace")
+    body = json.loads(raw)
+    assert json.loads(with_model(raw, body, "coder")) == body | {"model": "coder"}
+
+
+def test_the_model_of_a_form_is_found() -> None:
+    raw = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\n..\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n'
+    )
+    assert form_model(raw) == "whisper"
+    assert form_model(b"--x--\r\n") is None
