@@ -16,7 +16,7 @@ from gpuserve.memory.quantization import Quantization, read_quantization
 # decoders that vLLM 0.32 serves with that layout (vllm/model_executor/models/registry.py).
 _KNOWN_TYPES = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3"}
-    | {"gemma2", "gemma3_text", "gpt_oss", "olmo2", "granite", "smollm3"}
+    | {"gemma2", "gemma3_text", "olmo2", "granite", "smollm3"}
 )
 # Architectures that generate; everything else that vLLM serves pools (embeds, scores, ranks).
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForImageTextToText")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gpuserve.memory.engine import Engine
 from gpuserve.memory.fraction import charged_bytes, fraction_down, fraction_up
-from gpuserve.memory.layout import Layout, stated_bytes
+from gpuserve.memory.layout import Layout, asked_bytes
 from gpuserve.memory.report import Shortfall
 from gpuserve.memory.rooms import Room
 from gpuserve.memory.share import fair_pools
@@ -126,7 +126,7 @@ def _rounding(charge: Charge, needed: int) -> int:
 def _stated(engine: Engine, gpus: tuple[int, ...], rooms: Mapping[int, Room]) -> Charge:
     spec = engine.spec
     cards = [rooms[index].gpu for index in gpus]
-    wanted = [stated_bytes(engine, card) for card in cards]
+    wanted = [asked_bytes(engine, card) for card in cards]
     fraction = spec.gpu_memory_utilization
     if fraction is None:
         # One flag for all ranks: the card where the budget is the largest share decides.

@@ -26,22 +26,29 @@ def layouts(engines: Iterable[Engine], rooms: Mapping[int, Room]) -> Iterator[La
     yield _placed(engines, rooms, emptiest_first=False)
 
 
-def stated_bytes(engine: Engine, gpu: Gpu) -> int:
+def asked_bytes(engine: Engine, gpu: Gpu) -> int:
     """Return the budget on *gpu* that the profile asks for, or else the promise needs."""
     spec = engine.spec
     if spec.memory_bytes is not None:
-        budget = spec.memory_bytes - engine.context
-        return charged_bytes(gpu, fraction_up(gpu, max(0, budget)))
+        return max(0, spec.memory_bytes - engine.context)
     if spec.kv_cache_memory_bytes is not None:
         # vLLM takes exactly this for the cache, whatever the fraction says; the fraction only
         # decides its start check.
         budget = engine.fixed_bytes + spec.kv_cache_memory_bytes
         if spec.gpu_memory_utilization is not None:
             return max(budget, charged_bytes(gpu, spec.gpu_memory_utilization))
-        return charged_bytes(gpu, fraction_up(gpu, budget))
+        return budget
     if spec.gpu_memory_utilization is not None:
         return charged_bytes(gpu, spec.gpu_memory_utilization)
-    return charged_bytes(gpu, fraction_up(gpu, engine.least_bytes))
+    return engine.least_bytes
+
+
+def rounded_bytes(engine: Engine, gpu: Gpu) -> int:
+    """Return `asked_bytes` as vLLM takes it after the fraction was rounded."""
+    asked = asked_bytes(engine, gpu)
+    if engine.spec.gpu_memory_utilization is not None:
+        return asked
+    return charged_bytes(gpu, fraction_up(gpu, asked))
 
 
 def _order(engine: Engine) -> tuple[bool, int, int, str]:
@@ -62,7 +69,7 @@ def _placed(engines: list[Engine], rooms: Mapping[int, Room], *, emptiest_first:
             gpus = _chosen(engine, rooms, left, emptiest_first=emptiest_first)
         layout[engine.spec.name] = gpus
         for index in gpus:
-            left[index] -= stated_bytes(engine, rooms[index].gpu) + engine.context
+            left[index] -= rounded_bytes(engine, rooms[index].gpu) + engine.context
     return layout
 
 
@@ -71,7 +78,9 @@ def _chosen(
 ) -> tuple[int, ...]:
     if engine.ranks > len(rooms):
         return ()
-    need = {index: stated_bytes(engine, room.gpu) + engine.context for index, room in rooms.items()}
+    need = {
+        index: rounded_bytes(engine, room.gpu) + engine.context for index, room in rooms.items()
+    }
     holds = [index for index in rooms if left[index] >= need[index]]
     sign = -1 if emptiest_first else 1
     if len(holds) >= engine.ranks:

@@ -1,5 +1,6 @@
 """The models and cards of the worked examples, as values, and a short way to assess them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gpuserve.memory.architecture import Architecture
@@ -90,7 +91,7 @@ def model(name: str, **settings: object) -> ModelSpec:
 
 
 def assessed(
-    given: Profile, archs: dict[str, Architecture | None], on: Machine, *, cpu: bool = False
+    given: Profile, archs: Mapping[str, Architecture | None], on: Machine, *, cpu: bool = False
 ) -> FitReport:
     facts = {name: ModelFacts(architecture=arch) for name, arch in archs.items()}
     return assess(given, facts, on, "cpu" if cpu else "cuda")

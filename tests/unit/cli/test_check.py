@@ -1,0 +1,155 @@
+"""`gpuserve check` as scripts and people use it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpuserve.cli.main import main
+from tests.unit.checkpoints import write_checkpoint
+
+ROOT = Path(__file__).parents[3]
+CARD = "RTX PRO 6000 Blackwell"
+
+
+@pytest.fixture(autouse=True)
+def no_models_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "profile.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def one(folder: Path, **keys: str) -> str:
+    lines = ['name = "a"', 'model = "Qwen/Qwen2.5-7B-Instruct"']
+    lines += [f"{key} = {value}" for key, value in keys.items()]
+    return write(folder, "[[model]]\n" + "\n".join(lines) + "\n")
+
+
+def test_json_is_the_contract_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 16384, concurrency = 4 }")
+    status = main(["--run-dir", "/run/x", "check", profile, "--gpu", "NVIDIA L4:2", "--json"])
+    assert status == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "fits"
+    assert [gpu["index"] for gpu in document["gpus"]] == [0, 1]
+    for gpu in document["gpus"]:
+        assert gpu["left_bytes"] == gpu["total_bytes"] - gpu["reserved_bytes"]
+        assert gpu["free_bytes"] == gpu["total_bytes"]
+    (model,) = document["models"]
+    assert model["name"] == "a"
+    assert model["gpus"] == [0]
+    assert model["argv"][1:3] == ["serve", "Qwen/Qwen2.5-7B-Instruct"]
+    assert model["env"]["CUDA_VISIBLE_DEVICES"] == "0"
+    predicted = model["predicted"]
+    parts = ("weights", "activation", "cuda_graph", "non_torch", "kv_cache")
+    budget = sum(predicted[f"{part}_bytes"] for part in parts)
+    total = document["gpus"][0]["total_bytes"]
+    assert budget == pytest.approx(model["gpu_memory_utilization"] * total, abs=1)
+    assert predicted["max_concurrency"] == pytest.approx(
+        predicted["kv_cache_tokens"] / 16384, abs=0.001
+    )
+    assert predicted["max_concurrency"] >= 4
+
+
+def test_what_does_not_fit_is_78_with_the_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 16384, concurrency = 40 }")
+    assert main(["check", profile, "--gpu", "NVIDIA L4", "--json"]) == 78
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["verdict"] == "does_not_fit"
+    (problem,) = [p for p in document["problems"] if not p["warning"]]
+    assert (problem["where"], problem["line"], problem["file"]) == ("model[0]", 1, profile)
+    assert "short by" in problem["message"]
+    assert "demand.concurrency" in problem["hint"]
+    assert "short by" in said.err
+
+
+def test_a_card_that_others_hold_is_75(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = tmp_path / "machine.toml"
+    machine.write_text('[[gpu]]\nname = "NVIDIA L4"\nfree_gib = 4.0\n')
+    profile = one(tmp_path, memory='"20 GiB"', max_model_len="16384")
+    assert main(["check", profile, "--machine", str(machine), "--json"]) == 75
+    assert json.loads(capsys.readouterr().out)["verdict"] == "not_now"
+
+
+def test_an_invalid_profile_is_78_and_json_still(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, max_model_length="16384")
+    assert main(["check", profile, "--gpu", "NVIDIA L4", "--json"]) == 78
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "invalid"
+    assert document["problems"][0]["line"] == 4
+
+
+def test_a_gpu_that_does_not_exist_is_named_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, gpus="[5]")
+    assert main(["check", profile, "--gpu", "NVIDIA L4:2"]) == 78
+    said = capsys.readouterr()
+    assert f"{profile}:4: error: model[0].gpus[0]: there is no GPU 5" in said.err
+
+
+def test_a_missing_model_directory_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = write(tmp_path, '[[model]]\nname = "a"\nmodel = "./nowhere"\n')
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    said = capsys.readouterr()
+    assert f"{profile}:3: error: model[0].model: the model directory" in said.err
+    assert "does not exist" in said.err
+
+
+def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "m")
+    text = (
+        '[engine]\ndevice = "cpu"\nvllm = "./no-vllm"\n'
+        '[[model]]\nname = "a"\nmodel = "./m"\nkv_cache_memory_bytes = "1 GiB"\n'
+    )
+    profile = write(tmp_path, text)
+    assert main(["check", profile]) == 69
+    assert "engine.vllm: there is no vLLM executable" in capsys.readouterr().err
+    machine = tmp_path / "machine.toml"
+    machine.write_text("[host]\nram_gib = 64\n")
+    assert main(["check", profile, "--machine", str(machine)]) == 0
+    assert "the plan is for other hardware" in capsys.readouterr().err
+
+
+def test_people_get_a_bar_a_table_and_the_arithmetic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 16384, concurrency = 4 }")
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 0
+    text = capsys.readouterr().out
+    assert f"{profile}: fits" in text
+    assert "[########" in text
+    assert "57,344 B per token" in text
+    assert "14.19 GiB" in text
+    assert "\x1b" not in text
+
+
+def test_check_costs_little_and_imports_nothing_heavy() -> None:
+    code = (
+        "import resource, sys\n"
+        "from gpuserve.cli.main import main\n"
+        f"main(['check', {str(ROOT / 'profiles/coder-and-general-96gb.toml')!r}, "
+        f"'--gpu', {CARD!r}])\n"
+        "heavy = {'aiohttp', 'huggingface_hub', 'psutil', 'pynvml', 'rich', 'torch'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy, seconds = done.stderr.strip().splitlines()[-2:]
+    assert heavy == "[]"
+    assert float(seconds) < 0.5
