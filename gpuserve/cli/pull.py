@@ -19,7 +19,7 @@ from gpuserve.machine.hub import Progress, Wanted, fetch
 from gpuserve.machine.weights import settings_here, weights_here
 from gpuserve.profile.load import load
 from gpuserve.profile.spec import ModelSpec
-from gpuserve.units import gib
+from gpuserve.units import MIB, gib
 
 _LINE_EVERY_S = 10.0
 
@@ -122,7 +122,6 @@ def _teller(name: str, repository: str, *, as_json: bool) -> Iterator[_Teller]:
             DownloadColumn,
             TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
         from rich.progress import Progress as Bars
 
@@ -130,7 +129,7 @@ def _teller(name: str, repository: str, *, as_json: bool) -> Iterator[_Teller]:
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
@@ -164,10 +163,14 @@ class _Bar:
 
     def __init__(self, bars: Any, repository: str) -> None:
         self._bars = bars
-        self._task = bars.add_task(repository, total=None)
+        self._task = bars.add_task(repository, total=None, rate="")
 
     def progress(self, progress: Progress) -> None:
         self._bars.update(self._task, completed=progress.done_bytes, total=progress.total_bytes)
+        # rich's own column counts in units of 1000.
+        speed = self._bars.tasks[self._task].speed
+        if speed:
+            self._bars.update(self._task, rate=f"{speed / MIB:.0f} MiB/s")
 
     def end(self, state: str, message: str, hint: str | None = None) -> None:
         self._bars.stop()
@@ -203,7 +206,7 @@ def _how_far(progress: Progress, bytes_per_s: float) -> str:
     text = f"{gib(progress.done_bytes)} of {gib(progress.total_bytes)}"
     if bytes_per_s > 0:
         left_s = round((progress.total_bytes - progress.done_bytes) / bytes_per_s)
-        text += f", {bytes_per_s / (1 << 20):.0f} MiB/s, {left_s // 60}:{left_s % 60:02} left"
+        text += f", {bytes_per_s / MIB:.0f} MiB/s, {left_s // 60}:{left_s % 60:02} left"
     return text
 
 

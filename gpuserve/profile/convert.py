@@ -74,7 +74,10 @@ def _model(index: int, table: ModelTable, engine: EngineTable, places: Places) -
         tokenizer=places.weights(table.tokenizer) if table.tokenizer else None,
         chat_template=places.template(table.chat_template) if table.chat_template else None,
         tool_call_parser=table.tool_call_parser,
-        enable_auto_tool_choice=_first(table.enable_auto_tool_choice, None, False),
+        # A parser is named so that clients can send tools; vLLM wants to be told twice.
+        enable_auto_tool_choice=_first(
+            table.enable_auto_tool_choice, None, table.tool_call_parser is not None
+        ),
         reasoning_parser=table.reasoning_parser,
         extra_args=(*(engine.extra_args or ()), *(table.extra_args or ())),
         env=tuple({**(engine.env or {}), **(table.env or {})}.items()),

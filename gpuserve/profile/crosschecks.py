@@ -4,6 +4,7 @@ They read the tables as the parser gave them, without the values that `faults` r
 wrong number does not hide a duplicate name. Each rule is a generator of problems.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from gpuserve.profile.words import near
 
 Tables = dict[str, Any]
 _LOOPBACK = {"127.0.0.1", "localhost", "0.0.0.0"}  # noqa: S104 - compared with, not bound
+_UPSTREAM_NAME = re.compile(r"upstream\[\d+\]\.name")
 _MEMORY = ("memory", "gpu_memory_utilization", "kv_cache_memory_bytes", "demand")
 
 
@@ -26,6 +28,7 @@ def crosscheck(tables: Tables, source: Source) -> list[Problem]:
         *_names(tables, source),
         *_ports(tables, source),
         *_routing(tables, source),
+        *_reserves(tables, source),
         *_arguments("engine", tables.get("engine", {}), source),
     ]
     for index, model in enumerate(tables.get("model", [])):
@@ -33,6 +36,8 @@ def crosscheck(tables: Tables, source: Source) -> list[Problem]:
         problems += _parallel(where, model, source)
         problems += _memory(where, model, source)
         problems += _demand(where, model, source)
+        problems += _batch(where, model, tables.get("engine", {}), source)
+        problems += _tools(where, model, source)
         problems += _arguments(where, model, source)
         problems += _device(where, model, tables.get("engine", {}), source)
     return problems
@@ -93,9 +98,17 @@ def _ports(tables: Tables, source: Source) -> Iterator[Problem]:
             yield source.problem(where, f"port {url.port} here is that of {seen[url.port]}")
 
 
+def _reserves(tables: Tables, source: Source) -> Iterator[Problem]:
+    for index, upstream in enumerate(tables.get("upstream", [])):
+        if "reserve" in upstream and "gpus" not in upstream:
+            message = "`reserve` is held on some GPU: `gpus` is missing"
+            yield source.problem(f"upstream[{index}].reserve", message, "for example: gpus = [0]")
+
+
 def _routing(tables: Tables, source: Source) -> Iterator[Problem]:
     routing = tables.get("routing", {})
-    names = {name for name, _, _ in _public_names(tables)}
+    # An upstream's own name is for the operator; requests name its models.
+    names = {name for name, where, _ in _public_names(tables) if not _UPSTREAM_NAME.match(where)}
     # After a refused name a route to it would be reported too, and mislead.
     complete = all("name" in model for model in tables.get("model", []))
     chosen = [key for key in ("code", "general", "default") if key in routing]
@@ -154,6 +167,27 @@ def _demand(where: str, model: Tables, source: Source) -> Iterator[Problem]:
         message = f"demand of {concurrency} sequences is more than max_num_seqs {seqs}"
         hint = "leave max_num_seqs out: the demand sets it"
         yield source.problem(f"{where}.demand.concurrency", message, hint)
+
+
+def _batch(where: str, model: Tables, engine: Tables, source: Source) -> Iterator[Problem]:
+    tokens = model.get("max_num_batched_tokens", engine.get("max_num_batched_tokens"))
+    seqs = model.get("max_num_seqs")
+    if seqs is None:
+        demand = model.get("demand", {})
+        seqs = demand.get("concurrency", engine.get("max_num_seqs"))
+    # vLLM refuses to start then (config/scheduler.py).
+    if tokens is not None and seqs is not None and tokens < seqs:
+        message = f"max_num_batched_tokens {tokens} is less than the {seqs} sequences at once"
+        hint = "each running sequence takes at least one token of a step"
+        yield source.problem(f"{where}.max_num_batched_tokens", message, hint)
+
+
+def _tools(where: str, model: Tables, source: Source) -> Iterator[Problem]:
+    # vLLM refuses to start then (entrypoints, cli_args.py).
+    if model.get("enable_auto_tool_choice") and "tool_call_parser" not in model:
+        message = "enable_auto_tool_choice needs a tool_call_parser"
+        hint = "name the parser of this model family, such as hermes or mistral"
+        yield source.problem(f"{where}.enable_auto_tool_choice", message, hint)
 
 
 def _arguments(where: str, table: Tables, source: Source) -> Iterator[Problem]:

@@ -1,175 +1,33 @@
 """The shape of a profile's TOML: every key, its type, its range and what it means.
 
 Editors get the same descriptions through the JSON Schema, which is generated from here. Rules
-that span several keys are in `crosschecks`. Only this file, `schema` and `faults` know pydantic.
+that span several keys are in `crosschecks`. Only this, `values`, `schema` and `faults` know
+pydantic.
 """
 
-import re
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic import WithJsonSchema as JsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-from gpuserve import units
 from gpuserve.profile.spec import Device
-from gpuserve.rundir import LONGEST_NAME_CHARS
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# What clients put in "model" is often a hub id; it stands in HTTP headers and log lines.
-_PUBLIC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
-_LONGEST_PUBLIC_NAME_CHARS = 256
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-
-
-class Fault(ValueError):
-    """A value that its type allows and its meaning does not, with the way out."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-def _name(text: str) -> str:
-    if len(text) > LONGEST_NAME_CHARS:
-        raise Fault(f"a name has at most {LONGEST_NAME_CHARS} characters, found {len(text)}")
-    if not _NAME.fullmatch(text):
-        raise Fault(
-            f'expected letters, digits, ".", "_" and "-", the first a letter or digit, '
-            f'found "{text}"',
-            "the name becomes a file name and a process name; "
-            'a hub id such as "org/model" can be one of the aliases',
-        )
-    return text
-
-
-def _public_name(text: str) -> str:
-    if len(text) > _LONGEST_PUBLIC_NAME_CHARS or not _PUBLIC_NAME.fullmatch(text):
-        raise Fault(
-            f'expected at most {_LONGEST_PUBLIC_NAME_CHARS} letters, digits and "._:/@+-", '
-            f'found "{text[:80]}"',
-            "the name travels in HTTP headers",
-        )
-    return text
-
-
-def _size(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise Fault(f'a size needs a unit: expected for example "50 GiB", found {value}')
-    return units.parse_bytes(value) if isinstance(value, str) else value
-
-
-def _bytes_or_size(value: Any) -> Any:
-    return units.parse_bytes(value) if isinstance(value, str) else value
-
-
-def _host(text: str) -> str:
-    if ":" in text:
-        raise Fault(
-            f'expected an IPv4 address or a name, found "{text}"',
-            "IPv6 addresses are not supported, and the port has a key of its own: `port`",
-        )
-    if not _HOST.fullmatch(text):
-        raise Fault(f'expected an IPv4 address or a name such as "127.0.0.1", found "{text}"')
-    numbers = text.split(".")
-    if all(number.isdigit() for number in numbers) and (
-        len(numbers) != 4 or any(int(number) > 255 for number in numbers)
-    ):
-        raise Fault(f'"{text}" is not an IPv4 address')
-    return text
-
-
-def _url(text: str) -> str:
-    expected = f'expected a URL such as "http://127.0.0.1:8088", found "{text}"'
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise Fault(f"{expected}: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.hostname or port == 0 or " " in text:
-        raise Fault(expected)
-    if url.query or url.fragment or url.username or url.password:
-        raise Fault(f"{expected}: a query, a fragment or a password cannot stand in it")
-    if url.path.rstrip("/").endswith("/v1"):
-        raise Fault(
-            f'expected the server\'s base URL, found "{text}"',
-            "leave out /v1: requests keep the path that the client asked for",
-        )
-    return text.rstrip("/")
-
-
-def _printable(text: str) -> str:
-    if text.startswith("-") or any(char.isspace() or not char.isprintable() for char in text):
-        raise Fault(f'expected a hub id such as "org/model" or a directory, found "{text}"')
-    return text
-
-
-def _variables(env: dict[str, str]) -> dict[str, str]:
-    for key, value in env.items():
-        if not _VARIABLE.fullmatch(key):
-            raise Fault(f'"{key}" is not the name of an environment variable')
-        if "\0" in value:
-            raise Fault(f'the value of "{key}" holds a zero byte')
-    return env
-
-
-def _gpus(indices: list[int]) -> list[int]:
-    if len(set(indices)) != len(indices):
-        raise Fault(f"expected each GPU once, found {indices}")
-    return indices
-
-
-def _arguments(words: list[str]) -> list[str]:
-    if any("\0" in word for word in words):
-        raise Fault("an argument holds a zero byte")
-    return words
-
-
-_SIZE_SCHEMA = JsonSchema(
-    {
-        "type": "string",
-        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(KiB|MiB|GiB|TiB)\s*$",
-        "examples": ["50 GiB", "512 MiB"],
-    }
+from gpuserve.profile.values import (
+    Arguments,
+    BytesOrSize,
+    Count,
+    Env,
+    Fraction,
+    Gpus,
+    Host,
+    Name,
+    NotNegative,
+    Port,
+    PublicName,
+    Seconds,
+    Size,
+    Text,
+    Url,
+    Weights,
 )
-Name = Annotated[
-    str,
-    AfterValidator(_name),
-    JsonSchema(
-        {
-            "type": "string",
-            "pattern": f"^{_NAME.pattern}$",
-            "maxLength": LONGEST_NAME_CHARS,
-        }
-    ),
-]
-PublicName = Annotated[
-    str,
-    AfterValidator(_public_name),
-    JsonSchema(
-        {
-            "type": "string",
-            "pattern": f"^{_PUBLIC_NAME.pattern}$",
-            "maxLength": _LONGEST_PUBLIC_NAME_CHARS,
-        }
-    ),
-]
-Size = Annotated[int, Field(gt=0), BeforeValidator(_size), _SIZE_SCHEMA]
-BytesOrSize = Annotated[
-    int,
-    Field(gt=0),
-    BeforeValidator(_bytes_or_size),
-    JsonSchema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, _SIZE_SCHEMA.json_schema]}),
-]
-Text = Annotated[str, Field(min_length=1)]
-Weights = Annotated[Text, AfterValidator(_printable)]
-Count = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Gpus = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_gpus)]
-Env = Annotated[dict[str, str], AfterValidator(_variables)]
-Arguments = Annotated[list[str], AfterValidator(_arguments)]
 
 
 class Table(BaseModel):
@@ -181,7 +39,7 @@ class Table(BaseModel):
 class ServerTable(Table):
     """Where the endpoint listens."""
 
-    host: Annotated[Text, AfterValidator(_host)] = Field(
+    host: Host = Field(
         "127.0.0.1", description="IPv4 address or name to listen on; 0.0.0.0: every interface."
     )
     port: Port = Field(8000, description="Port of the OpenAI-compatible endpoint.")
@@ -235,7 +93,7 @@ class EngineKeys(Table):
         description="Seconds from the launch to the first answer of the engine; fetching weights "
         "comes before and is not counted. Default: 900.",
     )
-    drain_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    drain_timeout_s: NotNegative | None = Field(
         None, description="Seconds that requests in flight may take before a stop. Default: 30."
     )
     stop_timeout_s: Seconds | None = Field(
@@ -290,7 +148,7 @@ class ModelTable(EngineKeys):
     memory: Size | None = Field(
         None, description="Everything the engine takes on each GPU, its CUDA context included."
     )
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
+    gpu_memory_utilization: Fraction | None = Field(
         None, description="Fraction of each GPU's total, as vLLM's --gpu-memory-utilization."
     )
     kv_cache_memory_bytes: BytesOrSize | None = Field(
@@ -317,7 +175,7 @@ class ModelTable(EngineKeys):
     enable_prefix_caching: bool | None = Field(
         None, description="Keep the KV of finished prompts for the next with the same beginning."
     )
-    cpu_offload_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    cpu_offload_gb: NotNegative | None = Field(
         None, description="GiB of weights kept in host memory per GPU, as vLLM's; slow."
     )
     revision: Text | None = Field(None, description="Branch, tag or commit on the hub.")
@@ -329,7 +187,9 @@ class ModelTable(EngineKeys):
         None, description="As vLLM's --tool-call-parser; the model can then be given tools."
     )
     enable_auto_tool_choice: bool | None = Field(
-        None, description="Let the model choose tools, as vLLM's --enable-auto-tool-choice."
+        None,
+        description="Let the model choose tools, as vLLM's --enable-auto-tool-choice. "
+        "Default: true where tool_call_parser is given.",
     )
     reasoning_parser: Text | None = Field(None, description="As vLLM's --reasoning-parser.")
 
@@ -338,9 +198,7 @@ class UpstreamTable(Table):
     """A server that gpuserve routes to but does not run."""
 
     name: Name = Field(description="What `gpuserve status` calls it.")
-    url: Annotated[Text, AfterValidator(_url)] = Field(
-        description="Base URL, without /v1.", examples=["http://127.0.0.1:8088"]
-    )
+    url: Url = Field(description="Base URL, without /v1.", examples=["http://127.0.0.1:8088"])
     models: Annotated[list[PublicName], Field(min_length=1)] = Field(
         description='Values of "model" that it serves.'
     )

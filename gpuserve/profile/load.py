@@ -46,6 +46,15 @@ def _checked(tables: dict[str, Any], source: Source, path: str) -> tuple[Profile
     problems += crosscheck(usable, source)
     if document is None or problems:
         raise ProfileError(sorted(problems, key=lambda problem: problem.line or 0))
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - a symlink's own place counts
-    places = Places(profile=absolute.parent, current=Path.cwd())
+    current = _current_directory()
+    # Not resolved: what stands beside a symbolic link is meant, not beside its target.
+    absolute = Path(os.path.normpath(current / path))
+    places = Places(profile=absolute.parent, current=current)
     return profile_of(document, path=str(absolute), places=places), source
+
+
+def _current_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed; an absolute path still works
+        return Path("/")

@@ -278,6 +278,41 @@ def test_a_model_and_an_upstream_may_not_share_a_name() -> None:
     assert (problem.where, problem.line) == ("upstream[0].models[1]", 7)
 
 
+def test_an_upstreams_own_name_is_no_route() -> None:
+    text = '[[upstream]]\nname = "e"\nurl = "http://x"\nmodels = ["m"]\n'
+    text += '[routing]\ncode = "e"\ngeneral = "m"\n'
+    assert only_problem(text).where == "routing.code"
+
+
+def test_what_an_upstream_holds_is_held_on_some_gpu() -> None:
+    text = '[[upstream]]\nname = "e"\nurl = "http://x"\nmodels = ["m"]\nreserve = "1 GiB"\n'
+    assert "`gpus` is missing" in only_problem(text).message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MODEL + "max_num_batched_tokens = 4\nmax_num_seqs = 8\n",
+        MODEL + "max_num_batched_tokens = 4\ndemand = { context_tokens = 9, concurrency = 8 }\n",
+        "[engine]\nmax_num_seqs = 8\n" + MODEL + "max_num_batched_tokens = 4\n",
+    ],
+)
+def test_a_step_has_room_for_every_sequence(text: str) -> None:
+    problem = only_problem(text)
+    assert problem.where == "model[0].max_num_batched_tokens"
+    assert "8 sequences" in problem.message
+
+
+def test_a_parser_for_tools_is_enough_to_give_tools() -> None:
+    model = load_text(MODEL + 'tool_call_parser = "hermes"', path="/p.toml").models[0]
+    assert model.enable_auto_tool_choice
+    off = MODEL + 'tool_call_parser = "hermes"\nenable_auto_tool_choice = false'
+    assert not load_text(off, path="/p.toml").models[0].enable_auto_tool_choice
+    assert (
+        "needs a tool_call_parser" in only_problem(MODEL + "enable_auto_tool_choice = true").message
+    )
+
+
 def test_gpus_on_a_cpu_box_are_refused() -> None:
     assert only_problem('[engine]\ndevice = "cpu"\n' + MODEL + "gpus = [0]").line == 6
 
