@@ -81,7 +81,9 @@ class Link:
         try:
             return await _request(self._fresh, method, url, headers, body, met)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _named(error) from error
+            # Never Refused: perhaps it was this request that the engine died of, and then the
+            # next one must not be asked.
+            raise Died(f"{type(error).__name__}: {error}") from error
 
     def begin(self) -> None:
         """Count a request as in flight."""

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -134,9 +135,16 @@ def run(path: Path, slot: int) -> int:
     except OSError as error:
         print(f"router: file descriptor 0 is no listening socket: {error}", file=sys.stderr)
         return 2
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(RunDir(path), slot, listening))
     return 0
+
+
+def _allow_many_connections() -> None:
+    # Two descriptors per stream; the soft limit of 1,024 is there for programs that use select(2).
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _inherited() -> socket.socket:
