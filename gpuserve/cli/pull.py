@@ -82,9 +82,10 @@ def _bring(model: ModelSpec, wanted: Wanted, *, as_json: bool) -> ExitStatus:
             teller.end("complete", f"{wanted.repository} is here")
             return ExitStatus.DONE
         try:
-            if wanted.repository.startswith("/"):
-                # A directory is the operator's; `check` says what it lacks.
-                teller.end("complete", f"{wanted.repository} is a directory: nothing to fetch")
+            # A directory is the operator's, and `check` says what it lacks; a URL
+            # (s3://bucket/model) vLLM reads by itself.
+            if wanted.repository.startswith("/") or "://" in wanted.repository:
+                teller.end("complete", f"{wanted.repository} is not on the hub: nothing to fetch")
                 return ExitStatus.DONE
             fetch(wanted, teller.progress)
         except GpuserveError as error:

@@ -326,6 +326,16 @@ async def test_a_model_that_the_profile_does_not_have_is_a_usage_error(
     assert "known: tiny" in answer.said
 
 
+@pytest.mark.parametrize("place", ["./weights", "s3://bucket/model"])
+async def test_what_is_not_on_the_hub_is_not_looked_for_there(
+    hub: Hub, profile: Path, place: str
+) -> None:
+    profile.write_text(profile.read_text().replace("org/tiny", place))
+    answer = await pull(hub, profile, HF_HUB_OFFLINE="1")
+    assert answer.status == ExitStatus.DONE, answer.said
+    assert "not on the hub" in answer.said
+
+
 async def test_dummy_weights_are_not_fetched(hub: Hub, profile: Path) -> None:
     profile.write_text(profile.read_text() + 'load_format = "dummy"\n')
     assert (await pull(hub, profile)).status == ExitStatus.DONE
