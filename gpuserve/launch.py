@@ -148,7 +148,7 @@ def _environment(spec: ModelSpec, grant: Grant, facts: ModelFacts) -> Iterator[t
         values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in grant.gpus)
     if grant.kv_cache_space_gib is not None:
         values["VLLM_CPU_KVCACHE_SPACE"] = str(grant.kv_cache_space_gib)
-    if facts.here or spec.model.startswith("/"):
+    if facts.here and (spec.tokenizer is None or spec.tokenizer.startswith("/")):
         values["HF_HUB_OFFLINE"] = "1"
     values.update(spec.env)
     yield from sorted(values.items())

@@ -64,9 +64,9 @@ def prepare(
         elsewhere = _described(machine_file, gpu)
     except ProfileError as error:
         return Prepared(plan=None, problems=error.problems, exit_status=error.exit_status)
-    facts, problems = _facts(profile, source)
-    if problems:
-        return Prepared(plan=None, problems=problems, exit_status=ExitStatus.CONFIG)
+    facts, doubts = _facts(profile, source)
+    if len(facts) < len(profile.models):
+        return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
     machine = elsewhere or _here(profile)
     device = _device(profile, machine, here=elsewhere is None)
     missing = _missing_hardware(source, machine, device, here=elsewhere is None)
@@ -83,7 +83,7 @@ def prepare(
         executables=executables,
         run_dir=run_dir or _default_run_dir(),
     )
-    found = (*(_placed(problem, source) for problem in plan.report.problems), *absent)
+    found = (*doubts, *(_placed(problem, source) for problem in plan.report.problems), *absent)
     status = _STATUS[plan.report.verdict]
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
@@ -134,14 +134,20 @@ def _missing_hardware(
 
 
 def _facts(profile: Profile, source: Source) -> tuple[dict[str, ModelFacts], tuple[Problem, ...]]:
+    """Return what is known about each model that can be one, and what is wrong with them."""
     facts = {}
     problems = []
     for spec in profile.models:
+        where = f"model[{spec.index}].model"
         try:
-            facts[spec.name] = read_facts(spec)
+            facts[spec.name] = known = read_facts(spec)
         except CheckpointError as error:
-            where = f"model[{spec.index}].model"
             problems.append(source.problem(where, str(error), error.hint))
+            continue
+        if spec.model.startswith("/") and not known.here:
+            message = f'"{spec.model}" holds no complete weights; vLLM will not load it'
+            hint = "fetch what is missing; files that the index names count too"
+            problems.append(source.problem(where, message, hint, warning=True))
     return facts, tuple(problems)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from gpuserve.errors import Problem
 from gpuserve.memory.report import FitReport, Footprint, GpuShare, Grant, Verdict
 from gpuserve.plan import Launch
-from gpuserve.units import GIB, gib
+from gpuserve.units import GIB, MIB, gib
 
 _BAR_CELLS = 40
 # One sign for each engine on a GPU, then for what is free and what is too much.
@@ -193,8 +193,13 @@ def _arithmetic(grant: Grant) -> Iterator[Line]:
     for name, size in parts:
         if size:
             note = _kv_note(grant, footprint) if name == "KV cache" else ""
-            yield Line(f"  {name:<25}{gib(size):>12}{note}")
+            yield Line(f"  {name:<25}{_size(size):>12}{note}")
     yield Line(f"  {'together':<25}{gib(footprint.total_bytes):>12}")
+
+
+def _size(count_bytes: int) -> str:
+    """GiB, but MiB where GiB would show zero."""
+    return gib(count_bytes) if count_bytes >= GIB // 100 else f"{count_bytes / MIB:.1f} MiB"
 
 
 def _kv_note(grant: Grant, footprint: Footprint) -> str:

@@ -5,11 +5,11 @@ because a checkpoint may come from anywhere. Nothing is fetched.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gpuserve.machine.weights import cached_snapshot, weights_here
 from gpuserve.memory.architecture import Architecture, read_architecture
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.profile.spec import ModelSpec
@@ -44,25 +44,6 @@ def read_facts(spec: ModelSpec) -> ModelFacts:
     return catalogue_facts(spec.model, spec.revision)
 
 
-def cached_snapshot(repository: str, revision: str | None) -> Path | None:
-    """Return the directory of *repository* in the hub's cache, or None.
-
-    The layout is that of huggingface_hub (models--ORG--NAME/snapshots/COMMIT), whose import
-    would cost more than everything else here.
-    """
-    cache = os.environ.get("HF_HUB_CACHE") or os.path.join(  # noqa: PTH118 - "~" is expanded below
-        os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub"
-    )
-    folder = Path(cache).expanduser() / f"models--{repository.replace('/', '--')}"
-    wanted = revision or "main"
-    try:
-        commit = (folder / "refs" / wanted).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        commit = wanted
-    snapshot = folder / "snapshots" / commit
-    return snapshot if snapshot.is_dir() else None
-
-
 def catalogue_facts(repository: str, revision: str | None) -> ModelFacts:
     """Return the catalogue's row of *repository* at *revision*; without one, empty facts."""
     rows = json.loads(_CATALOGUE.read_text(encoding="utf-8"))["models"]
@@ -76,6 +57,8 @@ def catalogue_facts(repository: str, revision: str | None) -> ModelFacts:
 
 
 def _directory_facts(folder: Path, spec: ModelSpec) -> ModelFacts:
+    if folder.suffix == ".gguf" and folder.is_file():
+        return ModelFacts(architecture=None, here=True, source=str(folder))
     if not folder.is_dir():
         what = "is not a directory" if folder.exists() else "does not exist"
         raise CheckpointError(
@@ -83,8 +66,12 @@ def _directory_facts(folder: Path, spec: ModelSpec) -> ModelFacts:
             "name a directory with config.json and weights, or a hub id such as "
             '"Qwen/Qwen2.5-7B-Instruct"',
         )
+    here = spec.load_format == "dummy" or weights_here(str(folder))
     config_file = folder / "config.json"
     if not config_file.exists():
+        if (folder / "params.json").exists():
+            # Mistral's own format: vLLM reads it, its shape is not read here.
+            return ModelFacts(architecture=None, here=here, source=str(folder / "params.json"))
         raise CheckpointError(
             f'"{folder}" holds no model: there is no config.json',
             "name the directory that holds config.json and the weights",
@@ -92,15 +79,10 @@ def _directory_facts(folder: Path, spec: ModelSpec) -> ModelFacts:
     config = _json_object(config_file)
     arch = _architecture(config_file, config, chat_template=_chat_template(folder, spec))
     files = _weight_files(folder)
-    missing = [path for path in files if not path.exists()]
-    if files and not missing:
+    tensors = None
+    if files and all(path.exists() for path in files):
         tensors = _loaded_bytes(files, keep_float32=_keeps_float32(arch, spec))
-        return ModelFacts(
-            architecture=arch, tensor_bytes=tensors, here=True, source=str(config_file)
-        )
-    other = any(folder.glob("*.bin")) or any(folder.glob("*.gguf")) or any(folder.glob("*.pt"))
-    here = not missing and (other or spec.load_format == "dummy")
-    return ModelFacts(architecture=arch, here=here, source=str(config_file))
+    return ModelFacts(architecture=arch, tensor_bytes=tensors, here=here, source=str(config_file))
 
 
 def _architecture(

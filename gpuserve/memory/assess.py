@@ -133,13 +133,18 @@ def _unknown(profile: Profile, facts: Facts, device: Device) -> tuple[Problem, .
             continue
         stated = not shares(resolve(spec, facts[spec.name]))
         provable = device == "cpu" or (stated and spec.demand is None)
+        if facts[spec.name].here:
+            why = f'the format of "{spec.model}" states its shape in a way that is not read'
+            todo = "" if provable else 'state its size: memory = "20 GiB"'
+        else:
+            why = f'"{spec.model}" is neither on this machine nor in the catalogue'
+            todo = "fetch it first with `gpuserve pull`"
+            todo += "" if provable else ', or state its size: memory = "20 GiB"'
         found.append(
             Problem(
                 where=f"model[{spec.index}].model",
-                message=f'nothing is known about "{spec.model}": it is neither on this machine '
-                "nor in the catalogue, so its memory cannot be proven",
-                hint="fetch it first with `gpuserve pull`"
-                + ("" if provable else ', or state its size: memory = "20 GiB"'),
+                message=f"{why}, so its memory cannot be proven",
+                hint=todo or None,
                 warning=provable,
             )
         )

@@ -22,7 +22,7 @@ def cautions(engines: Sequence[Engine], grants: Sequence[Grant]) -> Iterator[Pro
         else:
             message = (
                 f'"{name}" fits by the estimate, but not if it takes '
-                f"{gib(engine.margin_bytes)} more, which 1 engine in 20 does"
+                f"{gib(engine.margin_bytes)} more, which is within the margin of error"
             )
         yield Problem(
             where=f"model[{engine.spec.index}]",

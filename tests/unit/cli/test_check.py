@@ -109,6 +109,38 @@ def test_a_missing_model_directory_is_named_with_its_line(
     assert "does not exist" in said.err
 
 
+def test_a_directory_without_weights_is_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (write_checkpoint(tmp_path / "m") / "model.safetensors").unlink()
+    profile = write(tmp_path, '[[model]]\nname = "a"\nmodel = "./m"\nmax_model_len = 1024\n')
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 0
+    assert f"{profile}:3: warning: model[0].model:" in capsys.readouterr().err
+
+
+def test_a_profile_that_is_only_tight_is_0_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 16384, concurrency = 6 }")
+    assert main(["check", profile, "--gpu", "NVIDIA L4", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdict"] == "tight"
+    assert "warning: model[0]:" in said.err
+
+
+def test_a_machine_without_gpus_and_a_profile_that_does_not_say_cpu_is_69(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gpuserve.machine.gpus import read_gpus
+
+    if read_gpus():
+        pytest.skip("this machine has a GPU")
+    assert main(["check", one(tmp_path), "--json"]) == 69
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdict"] is None
+    assert 'device = "cpu"' in said.err
+
+
 def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,28 @@ def test_a_directory_without_a_config_holds_no_model(tmp_path: Path) -> None:
         read_facts(spec(tmp_path))
 
 
+def test_formats_whose_shape_is_not_read_are_models_all_the_same(tmp_path: Path) -> None:
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"GGUF")
+    assert read_facts(spec(gguf)).here
+    assert read_facts(spec(gguf)).architecture is None
+    native = tmp_path / "native"
+    native.mkdir()
+    (native / "params.json").write_text("{}")
+    write_safetensors(native / "consolidated.safetensors", {"x": ("BF16", 16)})
+    assert read_facts(spec(native)).here
+    assert read_facts(spec(native)).architecture is None
+
+
+def test_a_config_without_weights_is_planned_but_not_here(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    facts = read_facts(spec(folder))
+    assert facts.architecture is not None
+    assert not facts.here
+    assert read_facts(spec(folder, load_format="dummy")).here
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
