@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gpuserve.router.control import Control, metrics_of_all
 from gpuserve.router.front import Front
@@ -30,7 +31,8 @@ _BACKLOG = 2048
 # From the last accept until an idle connection is closed: what a client sent before it could
 # know is answered.
 _GRACE_S = 0.1
-_FLUSH_TIMEOUT_S = 2.0
+# What is left after that, or for control requests, is cut.
+_CUT_TIMEOUT_S = 0.2
 
 _log = logging.getLogger("gpuserve.router")
 
@@ -68,7 +70,7 @@ class Worker:
         await self._finish(accepting, public)
         watching.cancel()
         asking.close()
-        await inside.shutdown(_FLUSH_TIMEOUT_S)
+        await inside.shutdown(_CUT_TIMEOUT_S)
         self._control_path.unlink(missing_ok=True)
         await self._links.close()
 
@@ -89,9 +91,12 @@ class Worker:
         accepting.close()
         self._front.draining = True
         await _first(asyncio.sleep(_GRACE_S), self._hurry.wait())
+        # The first ends the tasks of idle connections, the second closes them, and the others
+        # when their answer has ended.
         public.pre_shutdown()
-        await _first(_all_closed(public), self._hurry.wait())
-        await public.shutdown(_FLUSH_TIMEOUT_S if not self._hurry.is_set() else 0.1)
+        await asyncio.sleep(0)
+        await _first(public.shutdown(None), self._hurry.wait())
+        await public.shutdown(_CUT_TIMEOUT_S)
 
     async def _open_control(self, inside: web.Server) -> asyncio.Server:
         path = self._control_path
@@ -110,11 +115,6 @@ class Worker:
         return await metrics_of_all(self._control_path, own)
 
 
-async def _all_closed(server: web.Server) -> None:
-    while server.connections:  # noqa: ASYNC110 - aiohttp has no event for this
-        await asyncio.sleep(0.02)
-
-
 async def _first(*waiting: Coroutine[Any, Any, Any]) -> None:
     """Wait for whichever ends first, and drop the others."""
     tasks = [asyncio.ensure_future(one) for one in waiting]
@@ -130,6 +130,7 @@ def run(path: Path, slot: int) -> int:
         level=logging.WARNING,
         format=f"router {slot}: %(levelname)s: %(message)s",
     )
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     try:
         listening = _inherited()
     except OSError as error:
@@ -139,6 +140,12 @@ def run(path: Path, slot: int) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(RunDir(path), slot, listening))
     return 0
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a fault of the server is one; what is no HTTP was answered, and is a client's."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
 
 
 def _allow_many_connections() -> None:

@@ -1,0 +1,113 @@
+"""Clients that send nonsense, or leave: the worker goes on, and says nothing with a traceback.
+
+The fixture fails a test whose worker printed one.
+"""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.integration.router.conftest import Box, until
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+async def say(box: Box, raw: bytes, *, leave: bool = False) -> bytes:
+    """Send *raw* and return everything that comes back until the router closes."""
+    host, port = box.listening.getsockname()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(raw)
+    await writer.drain()
+    if leave:
+        assert writer.transport is not None
+        writer.transport.abort()
+        return b""
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n",
+        b"GET\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}xxx",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_400_and_nobody_hears_of_it(pair: Box, raw: bytes) -> None:
+    answer = await say(pair, raw)
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400", b"HTTP/1.1 431"))
+    assert not pair.upstreams["coder"].seen
+    assert not pair.upstreams["chat"].seen
+    assert (await pair.get("/healthz")).status == 200
+
+
+async def test_a_client_that_leaves_while_it_sends_costs_nothing(pair: Box) -> None:
+    await say(pair, HEAD + b'Content-Length: 100\r\n\r\n{"model":', leave=True)
+    await say(pair, HEAD, leave=True)
+    assert (await pair.chat(model="chat")).status == 200
+    assert len(pair.upstreams["chat"].seen) == 1
+
+
+async def test_pipelined_requests_are_answered_in_order(pair: Box) -> None:
+    raw = b""
+    for model in ("coder", "chat", "nope", "coder"):
+        body = json.dumps({"model": model}).encode()
+        raw += HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    raw += b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await say(pair, raw)
+    wanted = [b'"served_by": "coder"', b'"served_by": "chat"', b"model_not_found"]
+    wanted += [b'"served_by": "coder"', b'"alive": true']
+    at = 0
+    for piece in wanted:
+        at = answer.index(piece, at) + 1
+
+
+async def test_many_that_leave_at_any_moment_leak_nothing(pair: Box) -> None:
+    engine = pair.upstreams["coder"]
+    body = b'{"model":"coder","stream":true}'
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    engine.gate.clear()
+    for cut in range(0, len(whole) + 1, 7):
+        await say(pair, whole[:cut], leave=True)
+    for _ in range(20):
+        await say(pair, whole, leave=True)
+    engine.gate.set()
+
+    async def in_flight() -> int:
+        figures = (await pair.control("GET", "/upstreams"))["upstreams"]
+        return int(figures["coder"]["in_flight"])
+
+    async with asyncio.timeout(10):
+        while await in_flight():
+            await asyncio.sleep(0.02)
+    assert (await pair.chat(model="chat")).status == 200
+
+
+async def test_head_and_http10_are_answered(pair: Box) -> None:
+    answer = await say(pair, b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body == b""
+    assert b'"alive": true' in await say(pair, b"GET /healthz HTTP/1.0\r\n\r\n")
+
+
+async def test_the_worker_ends_well_with_idle_connections_open(pair: Box) -> None:
+    host, port = pair.listening.getsockname()
+    streams = [await asyncio.open_connection(host, port) for _ in range(5)]
+    await pair.get("/healthz")  # and one that was used and kept
+    worker = pair.workers[1]
+    worker.terminate()
+    assert await asyncio.wait_for(worker.wait(), 10) == 0
+    for reader, writer in streams:
+        assert await reader.read() == b""
+        writer.close()
+    await until(lambda: not pair.run_dir.router_socket(1).exists())
