@@ -69,7 +69,7 @@ def prepare(
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
     machine = elsewhere or _here(profile)
     device = _device(profile, machine, here=elsewhere is None)
-    missing = _missing_hardware(source, machine, device, here=elsewhere is None)
+    missing = _missing_hardware(profile, source, machine, device, here=elsewhere is None)
     if device is None or missing is not None:
         status = ExitStatus.UNAVAILABLE if elsewhere is None else ExitStatus.CONFIG
         lacking = () if missing is None else (missing,)
@@ -109,13 +109,20 @@ def _device(profile: Profile, machine: Machine, *, here: bool) -> Literal["cuda"
     """What the plan is for; None: the profile leaves it open, and this machine has no GPU."""
     if profile.device != "auto":
         return profile.device
+    if not profile.models:
+        return "cpu"  # a router before other servers needs no GPU
     if machine.gpus:
         return "cuda"
     return None if here else "cpu"
 
 
 def _missing_hardware(
-    source: Source, machine: Machine, device: Literal["cuda", "cpu"] | None, *, here: bool
+    profile: Profile,
+    source: Source,
+    machine: Machine,
+    device: Literal["cuda", "cpu"] | None,
+    *,
+    here: bool,
 ) -> Problem | None:
     if device is None or (device == "cuda" and not machine.gpus and here):
         return source.problem(
@@ -124,7 +131,7 @@ def _missing_hardware(
             'write [engine] device = "cpu" to serve from the processor, or plan for other '
             'hardware: gpuserve check --gpu "NVIDIA L4:2"',
         )
-    if device == "cpu" and not machine.host.ram_total_bytes:
+    if device == "cpu" and profile.models and not machine.host.ram_total_bytes:
         return source.problem(
             "engine.device",
             "the profile is for a CPU box, and the hardware to plan for states no RAM",
@@ -137,18 +144,34 @@ def _facts(profile: Profile, source: Source) -> tuple[dict[str, ModelFacts], tup
     """Return what is known about each model that can be one, and what is wrong with them."""
     facts = {}
     problems = []
+    silence = ""
     for spec in profile.models:
         where = f"model[{spec.index}].model"
         try:
-            facts[spec.name] = known = read_facts(spec)
+            known = read_facts(spec)
         except CheckpointError as error:
             problems.append(source.problem(where, str(error), error.hint))
             continue
+        if known.architecture is None and not spec.model.startswith("/"):
+            # Asked once: where the first cannot be asked for, the others cannot either.
+            known, silence = (known, silence) if silence else _asked(spec)
+            known = replace(known, source=known.source or silence)
+        facts[spec.name] = known
         if spec.model.startswith("/") and not known.here:
             message = f'"{spec.model}" holds no complete weights; vLLM will not load it'
             hint = "fetch what is missing; files that the index names count too"
             problems.append(source.problem(where, message, hint, warning=True))
     return facts, tuple(problems)
+
+
+def _asked(spec: ModelSpec) -> tuple[ModelFacts, str]:
+    """What the hub says about a model that is not here, or why it says nothing."""
+    from gpuserve.machine.hubsettings import HubSilent, fetch_facts
+
+    try:
+        return fetch_facts(spec), ""
+    except HubSilent as reason:
+        return ModelFacts(architecture=None), str(reason)
 
 
 def _executables(

@@ -20,9 +20,9 @@ from gpuserve.memory.share import fair_pools
 class Charge:
     """What one engine is charged on each of its GPUs, and the pool that vLLM has left for KV.
 
-    `budget_bytes` is the largest over its GPUs. `elastic`: the size follows from a promise, so
-    an engine that takes more than the median takes it from what is left of the GPU, not from
-    its own cache.
+    `budgets` stand beside `gpus`, and differ only where the cards do. `elastic`: the size
+    follows from a promise, so an engine that takes more than the median takes it from what is
+    left of the GPU, not from its own cache.
     """
 
     engine: Engine
@@ -34,8 +34,8 @@ class Charge:
 
     @property
     def budget_bytes(self) -> int:
-        """Fraction x total, the largest over its GPUs; 0 without any GPU."""
-        return max(self.budgets, default=0)
+        """Fraction x total, of the smallest of its GPUs; 0 without any GPU."""
+        return min(self.budgets, default=0)
 
     @property
     def reserved_bytes(self) -> int:

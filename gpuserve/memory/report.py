@@ -62,7 +62,8 @@ class Grant:
     """What one engine is given.
 
     `reserved_bytes` is charged on each GPU in `gpus`: the fraction x total, as vLLM rounds it,
-    plus the context outside of it. `budget_bytes` is fraction x total alone.
+    plus the context outside of it. `budget_bytes` is fraction x total alone. Where its GPUs are
+    of different size, both are of the smallest.
     `gpu_memory_utilization` has four decimals, rounded up; None on a CPU box, where
     `kv_cache_space_gib` sizes the cache instead.
     """

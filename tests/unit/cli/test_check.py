@@ -141,6 +141,13 @@ def test_a_machine_without_gpus_and_a_profile_that_does_not_say_cpu_is_69(
     assert 'device = "cpu"' in said.err
 
 
+def test_a_profile_of_upstreams_alone_needs_no_gpu(tmp_path: Path) -> None:
+    profile = write(
+        tmp_path, '[[upstream]]\nname = "e"\nurl = "http://127.0.0.1:8088"\nmodels = ["m"]\n'
+    )
+    assert main(["check", profile]) == 0
+
+
 def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

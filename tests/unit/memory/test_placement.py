@@ -77,6 +77,20 @@ def test_small_engines_make_room_for_one_that_needs_a_whole_card() -> None:
     assert all(grant_of(report, name).gpus != large for name in sizes if name != "large")
 
 
+def test_ranks_on_cards_of_different_size_are_charged_by_their_own_card() -> None:
+    spec = model("a", tensor_parallel_size=2, memory_bytes=16 * GIB, max_model_len=8192)
+    report = assessed(profile(spec), {"a": QWEN_7B}, machine(card(22.03), card(44.39, index=1)))
+    assert report.shortfalls == ()
+    small, large = report.gpus
+    fraction = grant_of(report, "a").gpu_memory_utilization
+    assert fraction is not None
+    for share in (small, large):
+        assert share.reserved_bytes == charged_bytes(share.gpu, fraction) + GIB // 2
+    # The rank with less room decides how much the cache holds.
+    inside = footprint_of(report, "a").total_bytes - footprint_of(report, "a").context_bytes
+    assert inside == charged_bytes(small.gpu, fraction)
+
+
 def test_stated_gpus_are_respected() -> None:
     report = assessed(
         profile(model("a", gpus=(1,)), model("b", gpus=(1,))),

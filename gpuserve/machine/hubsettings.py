@@ -1,0 +1,106 @@
+"""The small settings of a repository on the hub, fetched to plan before the weights are here.
+
+Standard library only, bounded, and never cached: three files of a few KiB, so that `check` can
+answer for a model that nobody has downloaded. The weights themselves are `hub`'s.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from gpuserve.memory.architecture import read_architecture
+from gpuserve.memory.engine import ModelFacts
+from gpuserve.profile.spec import ModelSpec
+
+_TIMEOUT_S = 5.0
+_LARGEST_BYTES = 16 << 20
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+class HubSilent(Exception):
+    """The hub could not be asked, or has no such model; the text says why."""
+
+
+def fetch_facts(spec: ModelSpec, environment: Mapping[str, str] = os.environ) -> ModelFacts:
+    """Return what the hub says about the model of *spec*, a hub id.
+
+    `HF_ENDPOINT` and `HF_TOKEN` count, from the model's `env` before the process's own. Raises
+    HubSilent when the network is forbidden or away, or the repository holds no such files.
+    """
+    variables = {**environment, **dict(spec.env)}
+    for name in _OFFLINE:
+        if variables.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}:
+            raise HubSilent(f"{name} is set")
+    config = _get(spec, "config.json", variables)
+    if config is None:
+        raise HubSilent("the repository has no config.json")
+    tokenizer = _get(spec, "tokenizer_config.json", variables)
+    chat = None if tokenizer is None else bool(tokenizer.get("chat_template"))
+    if not chat and _exists(spec, "chat_template.jinja", variables):
+        chat = True
+    try:
+        architecture = read_architecture(config, chat_template=chat)
+    except ValueError as error:
+        raise HubSilent(f"its config.json is not usable: {error}") from error
+    index = _get(spec, "model.safetensors.index.json", variables) or {}
+    return ModelFacts(
+        architecture=architecture,
+        tensor_bytes=_total(index),
+        source=_address(spec, "config.json", variables),
+    )
+
+
+def _total(index: Mapping[str, Any]) -> int | None:
+    metadata = index.get("metadata")
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    return int(size) if isinstance(size, int | float) and size > 0 else None
+
+
+def _get(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the JSON object in the file *name*, None where there is no such file."""
+    raw = _read(spec, name, variables)
+    if raw is None:
+        return None
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise HubSilent(f"its {name} is not JSON") from error
+    return value if isinstance(value, dict) else None
+
+
+def _exists(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> bool:
+    return _read(spec, name, variables) is not None
+
+
+def _read(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> bytes | None:
+    request = urllib.request.Request(_address(spec, name, variables))  # noqa: S310 - checked below
+    if request.type not in {"http", "https"}:
+        raise HubSilent(f"HF_ENDPOINT {request.full_url} is not an http address")
+    token = variables.get("HF_TOKEN")
+    if token:
+        # Not sent on when the hub redirects to a file store.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
+            raw: bytes = answer.read(_LARGEST_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        # The hub answers 401 also for a repository that does not exist.
+        if error.code == 404 and error.headers.get("x-error-code") != "RepoNotFound":
+            return None
+        raise HubSilent(f"{request.host} answers {error.code}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise HubSilent(f"{request.host} cannot be reached: {reason}") from error
+    if len(raw) > _LARGEST_BYTES:
+        raise HubSilent(f"its {name} is larger than {_LARGEST_BYTES >> 20} MiB")
+    return raw
+
+
+def _address(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> str:
+    endpoint = variables.get("HF_ENDPOINT") or "https://huggingface.co"
+    revision = quote(spec.revision or "main", safe="")
+    return f"{endpoint.rstrip('/')}/{quote(spec.model)}/resolve/{revision}/{name}"
