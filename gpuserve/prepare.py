@@ -19,6 +19,7 @@ from gpuserve.profile.load import read
 from gpuserve.profile.source import Source
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
+from gpuserve.rundir import RunDir
 
 if TYPE_CHECKING:
     from gpuserve.machine.vllm import VllmInstall
@@ -67,7 +68,8 @@ def prepare(
     facts, doubts = _facts(profile, source)
     if len(facts) < len(profile.models):
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
-    machine = elsewhere or _here(profile)
+    run_dir = run_dir or _default_run_dir()
+    machine = elsewhere or _here(profile, run_dir)
     device = _device(profile, machine, here=elsewhere is None)
     missing = _missing_hardware(profile, source, machine, device, here=elsewhere is None)
     if device is None or missing is not None:
@@ -81,7 +83,7 @@ def prepare(
         device=device,
         facts=facts,
         executables=executables,
-        run_dir=run_dir or _default_run_dir(),
+        run_dir=run_dir,
     )
     found = (*doubts, *(_placed(problem, source) for problem in plan.report.problems), *absent)
     status = _STATUS[plan.report.verdict]
@@ -98,11 +100,14 @@ def _described(machine_file: Path | None, gpu: str | None) -> Machine | None:
     return None if gpu is None else parse_gpu_shorthand(gpu)
 
 
-def _here(profile: Profile) -> Machine:
+def _here(profile: Profile, run_dir: Path) -> Machine:
+    """One reading of this machine; what an instance of the run directory holds is free."""
     from gpuserve.machine.gpus import read_gpus
     from gpuserve.machine.host import read_host
+    from gpuserve.machine.ownmemory import with_own_memory_free
 
-    return Machine(gpus=() if profile.device == "cpu" else read_gpus(), host=read_host())
+    machine = Machine(gpus=() if profile.device == "cpu" else read_gpus(), host=read_host())
+    return with_own_memory_free(machine, RunDir(run_dir))
 
 
 def _device(profile: Profile, machine: Machine, *, here: bool) -> Literal["cuda", "cpu"] | None:

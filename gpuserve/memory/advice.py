@@ -26,7 +26,7 @@ def shortfall_problems(
     profile: Profile, facts: Facts, report: FitReport, fits: Fits
 ) -> tuple[Problem, ...]:
     """Return one problem for each shortfall of *report*; `fits` tries a changed profile."""
-    found = []
+    found: list[tuple[int, Problem]] = []
     seen: set[str] = set()
     for short in sorted(report.shortfalls, key=lambda s: -s.short_bytes):
         spec = profile.model(short.model)
@@ -35,15 +35,13 @@ def shortfall_problems(
             continue
         seen.add(spec.name)
         changes = () if short.now else tuple(_changes(profile, facts, spec, short, report, fits))
-        found.append(
-            Problem(
-                where=f"model[{spec.index}]",
-                message=_sentence(short, report),
-                hint="; or ".join(changes) if changes else _last_resort(short),
-                warning=False,
-            )
+        problem = Problem(
+            where=f"model[{spec.index}]",
+            message=_sentence(short, report),
+            hint="; or ".join(changes) if changes else _last_resort(short),
         )
-    return tuple(found)
+        found.append((spec.index, problem))
+    return tuple(problem for _, problem in sorted(found, key=lambda pair: pair[0]))
 
 
 def _sentence(short: Shortfall, report: FitReport) -> str:
