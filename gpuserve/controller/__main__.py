@@ -43,10 +43,13 @@ async def _run(controller: Controller) -> int:
     socket = controller.run_dir.control_socket
     runner = web.AppRunner(application(controller), access_log=None)
     await runner.setup()
-    socket.unlink(missing_ok=True)
-    await web.UnixSite(runner, str(socket)).start()
+
+    async def open_api() -> None:
+        socket.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(socket)).start()
+
     try:
-        return await controller.run()
+        return await controller.run(open_api)
     finally:
         await runner.cleanup()
         socket.unlink(missing_ok=True)

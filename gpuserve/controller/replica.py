@@ -21,6 +21,7 @@ from gpuserve.lifecycle.states import (
     Arm,
     Command,
     Disarm,
+    DrainRequested,
     Event,
     Exited,
     Failed,
@@ -30,8 +31,10 @@ from gpuserve.lifecycle.states import (
     ProbeMissed,
     Queued,
     Ready,
+    RestartRequested,
     Spawn,
     Starting,
+    StartRequested,
     State,
     Stopped,
     Stopping,
@@ -137,6 +140,10 @@ class Replica:
         found = shim_status.read(self._box.run_dir.engine_status(self.name))
         return found if found is not None and found.launch_id == self._launch_id else None
 
+    async def begin(self, event: Event) -> None:
+        """Take the first event, before `run`: nobody sees the engine in a state from before it."""
+        await self._take(event, None)
+
     async def run(self) -> None:
         """Take events until cancelled."""
         while True:
@@ -179,7 +186,7 @@ class Replica:
             self.reason = reason
         elif reason is not None and not (asked_to_end and self.reason):
             self.reason = reason  # how it ended says less than why it was ended
-        if isinstance(event, TimerFired):
+        if isinstance(event, TimerFired) and not (before.moves_memory and self.reason):
             self.reason = _timeout_reason(before, self._policy) or self.reason
         if isinstance(self.state, Ready) and isinstance(before, Starting):
             self._box.memory.change(self.name, last_start_s=round(took_s, 1))
@@ -189,10 +196,11 @@ class Replica:
     def _remember(self, event: Event) -> None:
         failed = (self.reason or "it failed") if isinstance(self.state, Failed) else None
         fields: dict[str, object] = {"failed": failed, "failures": self.state.failures}
-        if isinstance(event, StopRequested):
-            fields["stopped"] = not self._box.stopping  # only the operator's word outlives us
-        elif self.state.wanted and not self._box.stopping:
-            fields["stopped"] = False
+        if not self._box.stopping:  # only the operator's word outlives the instance
+            if isinstance(event, StopRequested):
+                fields["stopped"] = True
+            elif isinstance(event, StartRequested | RestartRequested | DrainRequested):
+                fields["stopped"] = False
         self._box.memory.change(self.name, **fields)
 
     async def _carry_out(self, command: Command) -> None:
@@ -242,12 +250,16 @@ class Replica:
 
     def _write_launch(self) -> None:
         launch = self.launch
+        env = dict(launch.env)
+        if launch.weights is not None:
+            # They are here by now: the engine shall not look for newer ones while it starts.
+            env.setdefault("HF_HUB_OFFLINE", "1")
         group = self._box.cgroup / f"engine-{launch.name}" if self._box.cgroup else None
         content = {
             "launch_id": self._launch_id,
             "name": launch.name,
             "argv": launch.argv,
-            "env": dict(launch.env),
+            "env": env,
             "stop_timeout_s": launch.patience.stop_timeout_s,
             "keeper_pid": self._box.keeper_pid,
             "cgroup": str(group) if group else None,

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from gpuserve.machine.probe import Probe
 from gpuserve.machine.processes import everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
-from gpuserve.plan import Plan
+from gpuserve.plan import Launch, Plan
 from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
 
@@ -130,16 +130,23 @@ class Controller:
 
     # ── life ─────────────────────────────────────────────────────────────────────────────
 
-    async def run(self) -> int:
-        """Carry the plan out until told to end; return the exit status."""
+    async def run(self, begun: Callable[[], Awaitable[None]]) -> int:
+        """Carry the plan out until told to end; return the exit status.
+
+        *begun* is awaited once every engine has a state that can be told.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._spawn(self._told_to_end()))
         kept = await self._keeper_processes()
         await self._start_routers(kept)
-        for launch in self.plan.launches:
-            await self._adopt_or_start(launch.name, kept)
+        made = [self._adopt_or_make(launch, kept) for launch in self.plan.launches]
+        for replica, probe in await asyncio.gather(*made):
+            self.replicas[replica.name] = replica
+            self._spawn(replica.run())
+            self._spawn(self._probe(replica, probe))
         self._adopted = True
+        await begun()
         await self.publish()
         self._service.say("READY=1")
         self._tell_service()
@@ -158,34 +165,39 @@ class Controller:
             await asyncio.sleep(0.1)
         raise KeeperGone(f"the keeper does not answer on {self.run_dir.keeper_socket}")
 
-    async def _adopt_or_start(self, name: str, kept: dict[str, KeptProcess]) -> None:
-        launch = next(launch for launch in self.plan.launches if launch.name == name)
-        remembered = self.memory.of(name)
+    async def _adopt_or_make(
+        self, launch: Launch, kept: dict[str, KeptProcess]
+    ) -> tuple[Replica, Probe]:
+        """Return the replica of *launch*: adopted if its shim runs, else about to start."""
+        name, remembered = launch.name, self.memory.of(launch.name)
         process = kept.get(engine_program(name))
         found = shim_status.read(self.run_dir.engine_status(name))
-        adopted = process is not None and process.pid and found and found.shim_pid == process.pid
         probe = Probe(socket=launch.socket, port=launch.port)
-        state: State = Stopped()
-        if adopted and (await probe.read()).health == "ok":
-            state = Draining(0, After.HOLD) if remembered.held else Ready(remembered.failures)
-        elif not adopted and remembered.failed is not None:
-            state = Failed(remembered.failures)
-        replica = Replica(launch, policies.policy_of(launch.patience), self, state)
-        replica.reason = remembered.failed
-        self.replicas[name] = replica
-        if adopted and process is not None and found is not None:
-            replica.adopt(process.pid, found)
-            self.say(f"{name}: adopted, pid {found.pid}, {state.name}")
-            if isinstance(state, Stopped):
-                replica.tell(EngineFound())
+        policy = policies.policy_of(launch.patience)
+        if process is None or process.pid == 0 or found is None or found.shim_pid != process.pid:
+            state: State = Stopped()
+            if remembered.failed is not None:
+                state = Failed(remembered.failures)
+            replica = Replica(launch, policy, self, state)
+            replica.reason = remembered.failed
             if remembered.stopped:
-                replica.tell(StopRequested())
-        elif remembered.stopped:
-            self.say(f"{name}: stays stopped, as the operator left it; `gpuserve start {name}`")
-        elif not isinstance(state, Failed):
-            replica.tell(StartRequested())
-        self._spawn(replica.run())
-        self._spawn(self._probe(replica, probe))
+                self.say(f"{name}: stays stopped, as the operator left it")
+            elif isinstance(state, Stopped):
+                await replica.begin(StartRequested())
+            return replica, probe
+        healthy = (await probe.read()).health == "ok"
+        state = Stopped()
+        if healthy:
+            state = Draining(0, After.HOLD) if remembered.held else Ready(remembered.failures)
+        replica = Replica(launch, policy, self, state)
+        replica.reason = "drained" if remembered.held else None
+        replica.adopt(process.pid, found)
+        if not healthy:
+            await replica.begin(EngineFound())
+        self.say(f"{name}: adopted, pid {found.pid}, {replica.state.name}")
+        if remembered.stopped:
+            replica.tell(StopRequested())
+        return replica, probe
 
     async def _told_to_end(self) -> None:
         """SIGTERM: the box is stopping, the keeper has died, or we are only being replaced."""

@@ -32,7 +32,12 @@ READ_BYTES = 64 * 1024
 # The host's OOM killer shall take an engine before keeper, router or sshd. An unprivileged
 # process may raise its own value: proc_pid_oom_score_adj(5).
 OOM_SCORE_ADJ = 200
-NOT_FOR_ENGINES = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "SUPERVISOR_", "GPUSERVE_")
+# VLLM_API_KEY: an engine that asks for a key would refuse the router. VLLM_PORT: engines take
+# their internal ports upward from it, so it must not be the same for all.
+NOT_FOR_ENGINES = (
+    *("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "SUPERVISOR_"),
+    *("VLLM_API_KEY", "VLLM_PORT"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Knobs come in the environment variable FAKE_ENGINE as JSON, per model through the profile's `env`:
 load_s (0.05), never_ready, start_exit (status), start_line (printed before that), ignore_sigterm,
 core (True: a child that calls setsid, as vLLM's EngineCore), die_after_requests, token_s (0.0),
-tokens (5), flood (lines printed at start), health (200).
+tokens (5), flood (lines printed at start), die_in_health_after (503 from then on).
 """
 
 import argparse
@@ -42,6 +42,7 @@ class Engine:
         self.args = args
         self.knobs = knobs
         self.requests = 0
+        self.healths = 0
         self.running = 0
         self.generated = 0
 
@@ -50,16 +51,19 @@ class Engine:
         app.router.add_get("/health", self.health)
         app.router.add_get("/metrics", self.metrics)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.chat)
         return app
 
     async def health(self, _: web.Request) -> web.Response:
-        return web.Response(status=int(self.knobs.get("health", 200)))
+        self.healths += 1
+        dead = self.healths > int(self.knobs.get("die_in_health_after", 1 << 60))
+        return web.Response(status=503 if dead else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:
         return web.Response(
-            text=f"vllm:num_requests_running{{engine=\"0\"}} {self.running}\n"
-            f"vllm:num_requests_waiting{{engine=\"0\"}} 0.0\n"
-            f"vllm:generation_tokens_total{{engine=\"0\"}} {self.generated}\n"
+            text=f'vllm:num_requests_running{{engine="0"}} {self.running}\n'
+            f'vllm:num_requests_waiting{{engine="0"}} 0.0\n'
+            f'vllm:generation_tokens_total{{engine="0"}} {self.generated}\n'
         )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:

@@ -67,7 +67,7 @@ def test_the_exception_that_came_first_beats_the_wrapper_around_it() -> None:
             CORE + "Traceback (most recent call last):",
             CORE + '  File "core.py", line 1, in run',
             CORE + "ValueError: Free memory on device cuda:0 (10.4/79.18 GiB) on startup is less",
-            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.",
+            "RuntimeError: Engine core initialization failed. See root cause above.",
         )
         == "ValueError: Free memory on device cuda:0 (10.4/79.18 GiB) on startup is less"
     )
