@@ -214,7 +214,7 @@ def _doubts(
 
     doubt = version_problem(install)
     if doubt is not None:
-        yield replace(doubt, where=_place(spec, source), file=source.file)
+        yield _placed(replace(doubt, where=_place(spec, source)), source)
     if install.supports_uds is not False:
         return
     for other in profile.models:

@@ -129,7 +129,7 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
     if arch is not None and spec.dtype in _FLOAT32:
         arch = replace(arch, param_bytes=4)
     length = _model_len(spec, arch)
-    seqs = spec.max_num_seqs or (spec.demand.concurrency if spec.demand else DEFAULT_MAX_NUM_SEQS)
+    seqs = _sequences(spec)
     batched = spec.max_num_batched_tokens or _batched_tokens(arch, length, seqs)
     demand = spec.demand
     kv = None
@@ -175,6 +175,14 @@ def _model_len(spec: ModelSpec, arch: Architecture | None) -> int | None:
     if arch is None:
         return None
     return arch.trained_len or _UNSTATED_MODEL_LEN
+
+
+def _sequences(spec: ModelSpec) -> int:
+    if spec.max_num_seqs is not None:
+        return spec.max_num_seqs
+    if spec.demand is not None:
+        return spec.demand.concurrency
+    return min(DEFAULT_MAX_NUM_SEQS, spec.max_num_batched_tokens or DEFAULT_MAX_NUM_SEQS)
 
 
 def _batched_tokens(arch: Architecture | None, length: int | None, seqs: int) -> int:

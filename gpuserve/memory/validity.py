@@ -128,6 +128,8 @@ def _divisors(heads: int) -> str:
 
 def _batch(spec: ModelSpec) -> Iterator[Problem]:
     tokens, seqs = spec.max_num_batched_tokens, spec.max_num_seqs
+    if seqs is None and spec.demand is not None:
+        seqs = spec.demand.concurrency
     if tokens is not None and seqs is not None and tokens < seqs:
         yield Problem(
             where=f"model[{spec.index}].max_num_batched_tokens",

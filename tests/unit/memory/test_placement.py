@@ -181,6 +181,16 @@ def test_what_cannot_be_is_refused_with_its_place(
     assert words in problem.message
 
 
+def test_a_small_batch_lowers_the_number_of_sequences_that_is_written() -> None:
+    spec = model("a", max_num_batched_tokens=64, max_model_len=4096)
+    report = assessed(profile(spec), {"a": QWEN_7B}, machine(card(22.03)))
+    assert grant_of(report, "a").max_num_seqs == 64
+    crowd = Demand(context_tokens=512, concurrency=65)
+    crowded = model("a", max_num_batched_tokens=64, demand=crowd)
+    refused = assessed(profile(crowded), {"a": QWEN_7B}, machine(card(22.03)))
+    assert refused.verdict == "invalid"
+
+
 def test_heads_that_cannot_be_divided_are_refused() -> None:
     three = machine(*(card(22.03, index=index) for index in range(3)))
     report = assessed(profile(model("a", tensor_parallel_size=3)), {"a": QWEN_7B}, three)
