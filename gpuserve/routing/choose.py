@@ -61,7 +61,7 @@ def choose(
     if need.model is not None:
         target = find(need.model, table)
         if target is not None:
-            return _named(need.model, target, dark)
+            return _named(need, need.model, target, dark)
         if need.model != table.routing.auto:
             return _unknown(need.model, table)
     routed = _routes(table)
@@ -123,7 +123,13 @@ def why_not(target: Target, need: Need) -> str | None:
     return None
 
 
-def _named(name: str, target: Target, dark: AbstractSet[str]) -> Choice | Refusal:
+def _named(need: Need, name: str, target: Target, dark: AbstractSet[str]) -> Choice | Refusal:
+    # Who names a model gets it, and that engine's own word on what it cannot do; but an engine
+    # has no endpoints at all for the other kind, and its 404 would not say so.
+    embeds = target.upstream.capabilities.embeddings
+    other_kind = embeds if need.task in ("chat", "text") else embeds is False
+    if need.task in ("chat", "text", "pool") and other_kind:
+        return _nobody(need, [target])
     why = _not_ready(target.upstream, dark)
     if why is not None:
         return _not_now([(target, why)], dark)

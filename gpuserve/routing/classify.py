@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from gpuserve.routing.signs import Sign, balance, signs_of
+from gpuserve.routing.signs import Sign, balance, signs_of, word_signs_of
 from gpuserve.routing.turns import Turns
 from gpuserve.routing.vocabulary import CODING_TOOLS
 
@@ -19,8 +19,9 @@ PRIOR = -1.0
 # Below and above: unsure, so the profile's default answers.
 UNSURE = (0.42, 0.58)
 
-_SHORT_CHARS = 60
-_SAYS_LITTLE = 1.0
+# Bytes, because a Chinese sentence has a third of the characters of an English one.
+_SHORT_BYTES = 60
+_SAYS_LITTLE = 0.7
 _CONTEXT_CAP = 4.0
 _SYSTEM_WEIGHT = 0.4
 _SYSTEM_CAP = 5.0
@@ -47,7 +48,8 @@ def classify(turns: Turns) -> Verdict:
     total = PRIOR + own_balance
     if turns.context:
         context = signs_of(turns.context)
-        says_little = len(turns.last) < _SHORT_CHARS or abs(own_balance) < _SAYS_LITTLE
+        unsure = abs(PRIOR + own_balance) < _SAYS_LITTLE
+        says_little = unsure or len(turns.last.encode("utf-8", "replace")) < _SHORT_BYTES
         factor = 1.0 if says_little else 0.5
         total += _capped(balance(context), _CONTEXT_CAP) * factor
         signs += [Sign(f"earlier: {s.name}", s.weight * factor) for s in context]
@@ -61,8 +63,8 @@ def classify(turns: Turns) -> Verdict:
 
 def _scene(turns: Turns) -> list[Sign]:
     # Schemas of functions are full of "string" and "object" whatever the tools are for, so in a
-    # system prompt only strong signs vote.
-    signs = [s for s in signs_of(turns.system) if abs(s.weight) >= 2.5] if turns.system else []
+    # system prompt only strong words vote.
+    signs = [s for s in word_signs_of(turns.system) if abs(s.weight) >= 2.5] if turns.system else []
     coding = [name for name in turns.tools if name.lower() in CODING_TOOLS]
     return signs + [Sign(f"tool {name}", 5.0) for name in coding[:2]]
 

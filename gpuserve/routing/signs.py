@@ -51,6 +51,11 @@ def signs_of(text: str) -> list[Sign]:
     return [*_syntax(text), *_words(text)]
 
 
+def word_signs_of(text: str) -> list[Sign]:
+    """Return the signs that are words, for text whose syntax says nothing: function schemas."""
+    return list(_words(window(text)))
+
+
 def balance(signs: list[Sign]) -> float:
     """Return the sum of *signs* in log-odds, each further one on a side counting less."""
     return _fading(s.weight for s in signs if s.weight > 0) - _fading(

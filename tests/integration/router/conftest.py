@@ -57,7 +57,7 @@ class Box:
             "socket": str(self.run_dir.engine_socket(name)),
             "state": "Ready",
             "routable": True,
-            "capabilities": Capabilities(chat=True, embeddings=False, max_model_len=4096),
+            "capabilities": Capabilities(chat=True, max_model_len=4096),
         }
         return Upstream(name=name, **(given | fields))
 

@@ -183,6 +183,18 @@ def test_embeddings_without_a_model_go_to_the_only_one_that_embeds() -> None:
     assert (nobody.status, nobody.code) == (400, "no_capable_model")
 
 
+@pytest.mark.parametrize(
+    ("embeds", "path"),
+    [(False, "/v1/embeddings"), (False, "/v1/rerank"), (True, "/v1/completions")],
+)
+def test_a_named_model_of_the_other_kind_is_refused_in_words(*, embeds: bool, path: str) -> None:
+    one = engine("m", capabilities=Capabilities(embeddings=embeds))
+    refusal = refused(need({"model": "m"}, path), table(one))
+    assert (refusal.status, refusal.code) == (400, "no_capable_model")
+    assert "embed" in refusal.message
+    assert chosen(need({"model": "m"}, "/tokenize"), table(one)).model == "m"
+
+
 def test_several_that_embed_are_listed() -> None:
     elsewhere = Upstream(name="tei", names=("a", "b"), url="http://x", managed=False, routable=True)
     refusal = refused(need({"input": "x"}, "/v1/rerank"), table(*PAIR.upstreams, elsewhere))
