@@ -22,6 +22,7 @@ _STEM_CHARS = range(3, 9)
 # Latin words, so that "Pythonで" holds "python"; the rest is looked at where there is any.
 _TOKEN = re.compile(r"[a-z](?:[\w'./-]*\w)?[+#]*", re.ASCII)
 _WORD = re.compile(r"[^\W\d_]+")
+_FIRST_OF_PHRASE = frozenset(phrase.split()[0] for phrase in PHRASES)
 # Tokens after which the next one matters little: many weak words are not one strong one.
 _DECAY = 0.72
 _TYPICAL_TOKENS = 40
@@ -79,7 +80,7 @@ def _syntax(text: str) -> Iterator[Sign]:
         yield Sign(f"fenced {language}" if language else "fence", 3.5 if language else 2.5)
         break
     for syntax in SYNTAX:
-        hits = sum(1 for _ in islice(syntax.pattern.finditer(text), syntax.most))
+        hits = syntax.hits(text)
         if hits:
             yield Sign(syntax.name, syntax.first + syntax.more * (hits - 1))
     if FORMULA.search(text):
@@ -139,8 +140,11 @@ def _phrases(tokens: list[str]) -> tuple[list[str], set[str]]:
     """Return the phrases in *tokens* and the words that they use up."""
     found: dict[str, None] = {}
     used: set[str] = set()
-    for a, b, c in zip(tokens, [*tokens[1:], ""], [*tokens[2:], "", ""], strict=False):
-        for phrase in (f"{a} {b} {c}", f"{a} {b}"):
+    for at, token in enumerate(tokens):
+        if token not in _FIRST_OF_PHRASE:
+            continue
+        for size in (3, 2):
+            phrase = " ".join(tokens[at : at + size])
             if phrase in PHRASES:
                 found[phrase] = None
                 used.update(phrase.split())

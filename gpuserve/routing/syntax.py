@@ -6,25 +6,44 @@ most 2,000 characters are searched, in time that grows with their number and no 
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Syntax:
-    """One thing to look for: `first` for the first hit, `more` for each further, up to `most`."""
+    """One thing to look for: `first` for the first hit, `more` for each further, up to `most`.
+
+    Text without any of `hints` has no hit and need not be searched; empty: always search.
+    """
 
     name: str
     first: float
     more: float
     most: int
     pattern: re.Pattern[str]
+    hints: tuple[str, ...] = ()
+
+    def hits(self, text: str) -> int:
+        """Return how often it is in *text*, counting no further than `most`."""
+        if self.hints and not any(hint in text for hint in self.hints):
+            return 0
+        return sum(1 for _ in islice(self.pattern.finditer(text), self.most))
 
 
 def _syntax(
-    name: str, first: float, *alternatives: str, more: float = 0.0, most: int = 1
+    name: str,
+    first: float,
+    *alternatives: str,
+    more: float = 0.0,
+    most: int = 1,
+    hints: tuple[str, ...] = (),
 ) -> Syntax:
     pattern = re.compile("|".join(alternatives), re.MULTILINE)
-    return Syntax(name=name, first=first, more=more, most=most, pattern=pattern)
+    return Syntax(name=name, first=first, more=more, most=most, pattern=pattern, hints=hints)
 
+
+# What Node and libuv print (errno(3)).
+_ERRNO = ("ENOENT", "EACCES", "EADDRINUSE", "ECONNREFUSED", "ECONNRESET", "EPERM", "EEXIST")
 
 SYNTAX: tuple[Syntax, ...] = (
     _syntax(
@@ -52,11 +71,12 @@ SYNTAX: tuple[Syntax, ...] = (
         r"error TS\d",
         r"error\[E\d",
         r"npm ERR!",
-        r"\bE[A-Z]{4,}:",
+        "|".join(_ERRNO),
         r"[Ss]egmentation fault",
         r"undefined reference",
         more=0.5,
         most=2,
+        hints=("Error", "Exception", "error TS", "error[", "ERR!", "fault", "reference", *_ERRNO),
     ),
     _syntax(
         "file name",
@@ -66,6 +86,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"|dll|jar|whl|lock|gradle|tf|proto|log|csv|tar|gz|bat|ps1|md|json)\b",
         more=0.5,
         most=3,
+        hints=(".",),
     ),
     _syntax(
         "definition",
@@ -79,9 +100,14 @@ SYNTAX: tuple[Syntax, ...] = (
         r"^[ \t]*package +[\w.]+;?$",
         r"^[ \t]*@\w+(?:\.\w+)?(?:\(|$)",
         r"^[ \t]*using +[\w.]+;",
-        r"\bfunction *\w*\([\w, ]{0,99}\) *\{",
         more=0.5,
         most=2,
+    ),
+    _syntax(
+        "function body",
+        3.0,
+        r"\bfunction *\w*\([\w, ]{0,99}\) *\{",
+        hints=("function",),
     ),
     _syntax(
         "SQL",
@@ -93,6 +119,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"\bDELETE FROM\b",
         r"\bUPDATE \w+ SET\b",
         r"\bselect\s[\w*., ]{1,120}\sfrom\s+\w+(?:\s+where|\s+order|\s+join|;|$)",
+        hints=("SELECT", "INSERT", "CREATE", "ALTER", "DELETE", "UPDATE", "select"),
     ),
     _syntax(
         "shell",
@@ -110,6 +137,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"(?<![\w-])-(?:-[a-z][a-z-]{2,}\b|[a-zA-Z]{1,4}(?=\s+\S))",
         more=0.4,
         most=3,
+        hints=("-",),
     ),
     _syntax(
         "call",
@@ -118,6 +146,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"(?<![\w.])\w{1,40}[._]\w[\w.]{0,60}\(",
         more=0.4,
         most=3,
+        hints=("(",),
     ),
     _syntax(
         "identifier",
@@ -137,6 +166,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"\w\[['\"\w]+\]",
         more=0.4,
         most=3,
+        hints=("=", ">", "::", "&&", "||", "<<", "{{", "${", "$", "["),
     ),
     _syntax("statement end", 1.5, r"(?:[;{}]|\):)[ \t]*$", more=0.4, most=4),
     _syntax(
@@ -144,6 +174,7 @@ SYNTAX: tuple[Syntax, ...] = (
         1.0,
         r"\[ *(?:['\"][^'\"\n]{0,80}['\"]|-?\d+) *,[^\]\n]{0,200}\]",
         r"\{ *['\"]\w+['\"] *:",
+        hints=("[", "{"),
     ),
     _syntax(
         "config",
@@ -161,6 +192,7 @@ SYNTAX: tuple[Syntax, ...] = (
         r"\b[A-Z]:\\\w",
         more=0.3,
         most=2,
+        hints=("/", "\\"),
     ),
 )
 

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from gpuserve.routing.classify import UNSURE, Verdict, classify
+from gpuserve.routing.syntax import SYNTAX, Syntax
 from gpuserve.routing.turns import turns_of
 from tests.unit.routing.prompts import CODE, GENERAL
 
@@ -186,3 +187,25 @@ def test_a_request_of_a_million_parts_is_not_walked() -> None:
     turns = turns_of({"messages": [{"role": "user", "content": parts}] * 5})
     assert time.process_time() - began < 0.05
     assert len(turns.last) < 3000
+
+
+@pytest.mark.parametrize("syntax", SYNTAX, ids=lambda syntax: syntax.name)
+def test_a_hint_never_hides_a_hit(syntax: Syntax) -> None:
+    texts = [*CODE, *GENERAL, *HINTED]
+    hit = [text for text in texts if syntax.pattern.search(text)]
+    assert hit, "no text of this test has it"
+    assert all(syntax.hits(text) for text in hit)
+
+
+HINTED = [
+    "Exception in thread main java.lang.IllegalStateException\n\tat a.B.c(B.java:3)",
+    "error TS2304: x; error[E0382]; npm ERR! x; Segmentation fault; undefined reference to f",
+    "EACCES on /etc/passwd and C:\\temp",
+    "#!/bin/sh\nls -la --color=auto ~/src/*.py | head",
+    "a.b(1) f() $HOME ${x} {{ y }} a->b a::b x += 1; <<EOF <br/> a['k'] [1:2] p && q || r",
+    "select id, name from t where x; UPDATE t SET a = 1; INSERT INTO t; DELETE FROM t",
+    "jobs:\n  build:\n  steps:\n    - uses: x\n[tool.x]\nFROM alpine\n",
+    "x.map(function (a, b) { return a })",
+    "values = ['a', 'b']; {'k': 1}",
+    "@app.route(\n@property\nclass A(B):\nimport os\nconst x = 1\n",
+]
