@@ -2,6 +2,9 @@
 
 An engine takes 40 s of CPU to start, so the tests share it and run in the order of their file:
 what only asks comes first, what kills comes later, what stops it comes last.
+
+Left alone, every engine binds its threads to the same first cores and spins there
+(vllm/utils/ompmultiprocessing.py): on two cores, one that serves starves one that starts.
 """
 
 import os
@@ -35,6 +38,7 @@ max_model_len = 1024
 max_num_seqs = 8
 enforce_eager = true
 kv_cache_memory_bytes = "1 GiB"
+env = {{ VLLM_CPU_OMP_THREADS_BIND = "nobind", OMP_NUM_THREADS = "1" }}
 
 [[model]]
 name = "general"
@@ -43,6 +47,7 @@ max_model_len = 1024
 max_num_seqs = 8
 enforce_eager = true
 kv_cache_memory_bytes = "1 GiB"
+env = {{ VLLM_CPU_OMP_THREADS_BIND = "nobind", OMP_NUM_THREADS = "1" }}
 
 [routing]
 code = "coder"

@@ -71,7 +71,9 @@ class Instance:
 
     def processes_of(self, name: str) -> list[psutil.Process]:
         """Return the engine's processes: the one that status names, and its descendants."""
-        root = psutil.Process(self.model(name)["pid"])
+        model = self.model(name)
+        assert model["pid"] is not None, model
+        root = psutil.Process(model["pid"])
         return [root, *root.children(recursive=True)]
 
     def engine_core(self, name: str) -> psutil.Process:
@@ -110,7 +112,7 @@ class Instance:
         over = threading.Event()
 
         def ask() -> None:
-            body = {"model": model, "prompt": "on and on", "max_tokens": 2}
+            body = {"model": model, "prompt": "on and on and on", "max_tokens": 2}
             while not over.is_set():
                 try:
                     answer = self.post("/v1/completions", body)

@@ -11,10 +11,12 @@ import psutil
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from scripts.leftovers import Traces
+from scripts.leftovers import Traces, is_alive
 from tests.e2e.conftest import write_tiny_models
 from tests.e2e.instance import Instance, until
 
+# Not shorter: with vLLM 0.32 on a processor with AMX, a first request of fewer than about eight
+# tokens ends the worker with SIGILL.
 CODE = "Fix this:\n```python\ndef add(a, b):\n    retrun a + b\n```"
 PROSE = "What should I see on a weekend in Lisbon?"
 BLOCK_TOKENS = 128  # vLLM's default block size on CPU (vllm/platforms/cpu.py)
@@ -195,9 +197,8 @@ def test_a_killed_engine_comes_back_while_the_other_serves(instance: Instance, v
     after = instance.model("coder")
     assert after["pid"] != before["pid"]
     assert instance.model("general")["pid"] == neighbour
-    gone = [p for p in processes if not p.is_running() or p.status() == psutil.STATUS_ZOMBIE]
-    assert gone == processes
-    answer = instance.post("/v1/completions", {"model": "coder", "prompt": "x", "max_tokens": 2})
+    assert [p for p in processes if is_alive(p)] == []
+    answer = instance.post("/v1/completions", {"model": "coder", "prompt": CODE, "max_tokens": 2})
     assert answer.status == 200, answer.body
 
 
@@ -213,7 +214,7 @@ def test_restart_replaces_one_engine_and_waits_for_it(instance: Instance) -> Non
 def test_a_stopped_model_refuses_with_when_to_come_back(instance: Instance) -> None:
     instance.must("stop", "coder")
     assert instance.model("coder")["state"] == "Stopped"
-    answer = instance.post("/v1/completions", {"model": "coder", "prompt": "x"})
+    answer = instance.post("/v1/completions", {"model": "coder", "prompt": CODE})
     assert answer.status == 503
     assert answer.headers["retry-after"]
     assert "coder" in answer.json()["error"]["message"]
