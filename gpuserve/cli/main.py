@@ -5,6 +5,7 @@ command is called, so that `--help` costs nothing. This is the only place that p
 """
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from gpuserve import __version__
-from gpuserve.errors import ExitStatus, GpuserveError, Problem, ProfileError
+from gpuserve.errors import ExitStatus, GpuserveError, Problem, ProfileError, UsageError
 
 COMMANDS = {
     "check": "prove that a profile fits this machine, and show the arithmetic",
@@ -92,12 +93,18 @@ def _run(words: list[str]) -> int:
         "(default: $RUNTIME_DIRECTORY, /run/gpuserve for root, $XDG_RUNTIME_DIR/gpuserve, "
         "~/.local/state/gpuserve)",
     )
-    parser.add_argument("command", metavar="COMMAND", nargs="?", choices=list(COMMANDS))
+    parser.add_argument("command", metavar="COMMAND", nargs="?")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
     if args.command is None:
         parser.print_help(sys.stderr)
         return ExitStatus.USAGE
+    if args.command not in COMMANDS:
+        near = difflib.get_close_matches(args.command, COMMANDS, n=1)
+        raise UsageError(
+            f'no command "{args.command}"',
+            hint=f"did you mean `gpuserve {near[0]}`?" if near else "`gpuserve --help` lists them",
+        )
     module = _module(args.command)
     command = _Parser(prog=f"gpuserve {args.command}", description=_description(module))
     command.add_argument("--run-dir", metavar="DIR", type=Path, default=args.run_dir)
@@ -108,7 +115,7 @@ def _run(words: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but an unknown command gets the list and the nearest name in one line."""
+    """argparse, but its errors look like ours."""
 
     def error(self, message: str) -> NoReturn:
         say(f"error: {message}")

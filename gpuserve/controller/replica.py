@@ -45,11 +45,13 @@ from gpuserve.lifecycle.states import (
     WeightsMissed,
 )
 from gpuserve.lifecycle.step import Policy, step
+from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.machine.processes import descendants, everything, same
 from gpuserve.plan import Launch
 from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
+from gpuserve.shim.run import read_launch
 
 # argparse ends with 2 for an unknown flag; a shell or the kernel with 126 and 127 for a program
 # that cannot be run. The same command would end the same way.
@@ -151,13 +153,17 @@ class Replica:
             if epoch is None or epoch == self._epoch:
                 await self._take(event, reason)
 
-    def adopt(self, pid: int, found: shim_status.EngineStatus) -> None:
-        """Take over a shim that an earlier controller started."""
-        self._launch_id = found.launch_id
+    def adopt(self, pid: int) -> None:
+        """Take over the shim *pid*, which an earlier controller started."""
         self.weights_here = True
-        self.since_s -= max(0.0, time.time() - found.started_unix_s)
-        self._follow(pid, found.shim_start_ticks)
-        self.follow_engine(found.pid)
+        with suppress(OSError, ValueError, KeyError):
+            self._launch_id = read_launch(self._box.run_dir.launch(self.name)).launch_id
+        found = self.status()
+        if found is not None:
+            self.since_s -= max(0.0, time.time() - found.started_unix_s)
+            self.follow_engine(found.pid)
+        shim = everything().get(pid)
+        self._follow(pid, shim.start_ticks if shim else 0)
 
     async def _take(self, event: Event, reason: str | None) -> None:
         before = self.state
@@ -264,12 +270,9 @@ class Replica:
             "keeper_pid": self._box.keeper_pid,
             "cgroup": str(group) if group else None,
         }
-        path = self._box.run_dir.launch(launch.name)
-        draft = path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        draft.replace(path)
+        # Nobody else reads it: the shim is not running yet.
+        text = json.dumps(content).encode()
+        overwrite_file(self._box.run_dir.launch(launch.name), text)
 
     def _follow(self, pid: int, start_ticks: int) -> None:
         """Watch the shim's end through a pidfd, which cannot be mistaken for another process."""

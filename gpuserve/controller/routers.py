@@ -18,9 +18,10 @@ class Routers:
         self._run_dir = run_dir
         self._slots = tuple(slots)
 
-    async def reload(self) -> None:
-        """Tell every worker that routing.json has changed. One that misses it looks by itself."""
-        await asyncio.gather(*(self._call(slot, "POST", "/reload") for slot in self._slots))
+    async def reload(self, table: bytes) -> None:
+        """Give every worker the new table. One that misses it sees routing.json by itself."""
+        calls = (self._call(slot, "POST", "/reload", table) for slot in self._slots)
+        await asyncio.gather(*calls)
 
     async def in_flight(self) -> dict[str, int]:
         """Return the requests in flight by upstream, over all workers that answer."""
@@ -34,7 +35,7 @@ class Routers:
                 total[name] = total.get(name, 0) + int(row.get("in_flight", 0))
         return total
 
-    async def _call(self, slot: int, method: str, path: str) -> object:
+    async def _call(self, slot: int, method: str, path: str, body: bytes | None = None) -> object:
         socket = self._run_dir.router_socket(slot)
         if not socket.exists():
             return None
@@ -43,7 +44,7 @@ class Routers:
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://router{path}") as response,
+                session.request(method, f"http://router{path}", data=body) as response,
             ):
                 return await response.json()
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):

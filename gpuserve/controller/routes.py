@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from gpuserve import jsonvalues
 from gpuserve.controller import policies
-from gpuserve.controller.files import replace_file
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
+from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
 from gpuserve.routing.table import EngineWord, RoutingTable, table_of
 from gpuserve.rundir import RunDir
@@ -51,11 +51,12 @@ class Routes:
                     for name, replica in replicas.items()
                 },
             )
+            text = jsonvalues.dumps(table)
             try:
-                replace_file(self._run_dir.routing, jsonvalues.dumps(table))
+                replace_file(self._run_dir.routing, text)
             except OSError as error:
                 self._say(f"cannot write {self._run_dir.routing}: {error.strerror}")
-            await self._routers.reload()
+            await self._routers.reload(text)
 
     def _word(self, replica: Replica, *, stopping: bool) -> EngineWord:
         state = replica.state

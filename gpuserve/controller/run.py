@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.controller import policies, strays
-from gpuserve.controller.files import replace_file
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
@@ -45,6 +44,7 @@ from gpuserve.lifecycle.states import (
     Unkillable,
 )
 from gpuserve.machine import cgroup
+from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.instance import Instance
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
 from gpuserve.machine.probe import Probe
@@ -53,7 +53,6 @@ from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
 from gpuserve.rundir import RunDir
-from gpuserve.shim import status as shim_status
 
 HEARTBEAT_S = 2.0
 PROBE_STARTING_S = 0.5
@@ -171,10 +170,9 @@ class Controller:
         """Return the replica of *launch*: adopted if its shim runs, else about to start."""
         name, remembered = launch.name, self.memory.of(launch.name)
         process = kept.get(engine_program(name))
-        found = shim_status.read(self.run_dir.engine_status(name))
         probe = Probe(socket=launch.socket, port=launch.port)
         policy = policies.policy_of(launch.patience)
-        if process is None or process.pid == 0 or found is None or found.shim_pid != process.pid:
+        if process is None or process.pid == 0:
             state: State = Stopped()
             if remembered.failed is not None:
                 state = Failed(remembered.failures)
@@ -191,10 +189,10 @@ class Controller:
             state = Draining(0, After.HOLD) if remembered.held else Ready(remembered.failures)
         replica = Replica(launch, policy, self, state)
         replica.reason = "drained" if remembered.held else None
-        replica.adopt(process.pid, found)
+        replica.adopt(process.pid)
         if not healthy:
             await replica.begin(EngineFound())
-        self.say(f"{name}: adopted, pid {found.pid}, {replica.state.name}")
+        self.say(f"{name}: adopted, {replica.state.name}")
         if remembered.stopped:
             replica.tell(StopRequested())
         return replica, probe
@@ -290,7 +288,8 @@ class Controller:
                 "start_ticks": own.start_ticks if own else 0,
                 "at_s": time.monotonic(),
             }
-            replace_file(self.run_dir.heartbeat, json.dumps(beat).encode())
+            with suppress(OSError):  # without a heartbeat nobody is killed for its age
+                overwrite_file(self.run_dir.heartbeat, json.dumps(beat).encode())
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _probe(self, replica: Replica, probe: Probe) -> None:

@@ -62,7 +62,7 @@ def become_keeper(run_dir: RunDir) -> NoReturn:
     become_subreaper()
     sys.stdout.flush()
     sys.stderr.flush()
-    words = [sys.executable, "-P", "-m", "supervisor.supervisord", "-n"]
+    words = [sys.executable, "-P", "-m", "gpuserve.daemon.supervisord", "-n"]
     os.execv(sys.executable, [*words, "-c", str(run_dir.keeper_conf)])  # noqa: S606
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from gpuserve import jsonvalues
 from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics, summed
 from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.table import RoutingTable
 
 # A sibling that does not answer in this time is left out of the sum.
 _SIBLING_TIMEOUT_S = 1.0
@@ -31,7 +33,7 @@ class Control:
         """Answer POST /reload and /drain, GET /upstreams and /metrics."""
         match request.method, request.path:
             case "POST", "/reload":
-                return await self._reload()
+                return await self._reload(await request.read())
             case "POST", "/drain":
                 self._drain()
                 return web.json_response({"draining": True})
@@ -41,8 +43,19 @@ class Control:
                 return web.Response(text=self._metrics.render(self._links.tallies))
         return web.json_response({"error": f"no {request.method} {request.path}"}, status=404)
 
-    async def _reload(self) -> web.Response:
-        self._tables.refresh(force=True)
+    async def _reload(self, body: bytes) -> web.Response:
+        """Take the table in *body*; without one, read the file.
+
+        The controller sends the table along, so that a full disk does not keep workers from
+        learning that a model drains.
+        """
+        if body:
+            try:
+                self._tables.take(jsonvalues.loads(RoutingTable, body))
+            except ValueError as error:
+                return web.json_response({"error": f"no table: {error}"}, status=400)
+        else:
+            self._tables.refresh(force=True)
         table = self._tables.table
         if table is None:
             return web.json_response({"generation": None})

@@ -11,7 +11,7 @@ _log = logging.getLogger("gpuserve.router")
 
 
 class TableFile:
-    """The last good table that the file held; None until there is one.
+    """The last good table, from the file or from the controller; None until there is one.
 
     A file that cannot be read, or holds no table, changes nothing: a worker goes on serving by
     what it knows, and says so once per file.
@@ -36,6 +36,12 @@ class TableFile:
             table = jsonvalues.loads(RoutingTable, self._path.read_bytes())
         except (OSError, ValueError) as error:
             _log.error("%s cannot be used, going on with what is known: %s", self._path, error)
+            return False
+        return self.take(table)
+
+    def take(self, table: RoutingTable) -> bool:
+        """Go on with *table* unless what is known is newer; whether it is."""
+        if self.table is not None and table.generation < self.table.generation:
             return False
         self.table = table
         return True

@@ -5,10 +5,11 @@ that of launches/NAME.json: a file from an earlier run is told by it.
 """
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from gpuserve.machine.files import overwrite_file, replace_file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,11 +34,13 @@ class EngineStatus:
 
 
 def write(path: Path, status: EngineStatus) -> None:
-    """Replace *path* with *status*; a full disk leaves the old one."""
-    draft = path.with_name(path.name + ".new")
-    with suppress(OSError):
-        draft.write_text(json.dumps(asdict(status)), encoding="utf-8")
-        os.replace(draft, path)  # noqa: PTH105 - the same call, named after what it does
+    """Replace *path* with *status*; on a full disk overwrite it, if there is one."""
+    text = json.dumps(asdict(status)).encode()
+    try:
+        replace_file(path, text)
+    except OSError:
+        with suppress(OSError):
+            overwrite_file(path, text)
 
 
 def read(path: Path) -> EngineStatus | None:
