@@ -123,7 +123,9 @@ def show(profile: Path, *, keep: bool) -> None:
         must("up", name, "--detach")
         must("wait", "--timeout", str(WAIT_S))
         url = status()["router"]["url"]
-        say(f"two kinds of prompts to {url}/v1, model=auto, through the openai client")
+        say(f"code and prose to {url}/v1, model=auto, through the openai client")
+        if profile.name == "cpu-demo.toml":
+            say("(the weights are random, so the answers mean nothing)")
         ask(url, CODE_PROMPT, route="code")
         ask(url, GENERAL_PROMPT, route="general", stream=True)
         ask(url, CODE_PROMPT, route="code", stream=True)
