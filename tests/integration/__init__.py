@@ -1,0 +1,1 @@
+"""Real processes and sockets; a fake engine in the place of vLLM."""
