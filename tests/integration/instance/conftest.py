@@ -41,6 +41,7 @@ class Box:
     instance: Instance
     knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)  # instead of the directory
     up: subprocess.Popen[str] | None = None
 
     def write(self) -> None:
@@ -58,8 +59,9 @@ class Box:
         lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         for name in ("coder", "general"):
             knobs = json.dumps(json.dumps(self.knobs.get(name, {})))
+            model = self.models.get(name, str(self.root / "model"))
             lines.append(
-                f'[[model]]\nname = "{name}"\nmodel = "{self.root / "model"}"\n'
+                f'[[model]]\nname = "{name}"\nmodel = "{model}"\n'
                 f'aliases = ["{name}-alias"]\nmax_model_len = 1024\n'
                 f'kv_cache_memory_bytes = "1 MiB"\nenv = {{ FAKE_ENGINE = {knobs} }}'
             )
@@ -92,6 +94,17 @@ class Box:
         found = [p.pid for p in self.processes() if word in " ".join(p.cmdline())]
         assert len(found) == 1, (word, found)
         return found[0]
+
+    def pid_of_command(self, command: str) -> int:
+        """Return the pid of the gpuserve command that works on this instance's profile."""
+        (found,) = (
+            process.pid
+            for process in psutil.process_iter()
+            if process.status() != psutil.STATUS_ZOMBIE
+            and command in process.cmdline()
+            and str(self.instance.profile) in process.cmdline()
+        )
+        return found
 
     def core_of(self, name: str) -> psutil.Process:
         """Return the engine core of that model: what an API server leaves behind."""
