@@ -251,7 +251,8 @@ def run(*argv: Path) -> None:
 
 
 def curl_line(url: str) -> str:
-    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "print hello"}]})
+    message = {"role": "user", "content": "Write a Python function that prints hello"}
+    body = json.dumps({"model": "auto", "messages": [message], "max_tokens": 16})
     return f"curl -si {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
 
 
