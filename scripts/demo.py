@@ -132,8 +132,9 @@ def show(profile: Path, *, keep: bool) -> None:
         ask(url, GENERAL_PROMPT, route="general")
         kill_and_recover(url)
         must("status")
-    except BaseException:
-        explain()
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            explain()
         stop("--now")
         raise
     if keep:
