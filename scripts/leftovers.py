@@ -43,8 +43,9 @@ class Traces:
 
 
 def named(run_dir: Path) -> Iterator[psutil.Process]:
-    """Yield the processes whose command line has *run_dir* as a word or the start of a path."""
+    """Yield the processes whose command line has *run_dir*, or a path in it or in its sockets."""
     me = psutil.Process()
+    inside = {f"{run_dir}/", f"{RunDir(run_dir).sockets}/"}
     mine = {me.pid, *(parent.pid for parent in me.parents())}
     for process in psutil.process_iter():
         try:
@@ -52,7 +53,7 @@ def named(run_dir: Path) -> Iterator[psutil.Process]:
         except psutil.Error:
             continue
         if process.pid not in mine and any(
-            word == str(run_dir) or f"{run_dir}/" in word for word in words
+            word == str(run_dir) or any(path in word for path in inside) for word in words
         ):
             yield process
 
