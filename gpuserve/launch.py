@@ -25,7 +25,7 @@ class Place:
 
     Exactly one of `socket` and `port` is set. `executable` and `version` are those of the
     engine's vLLM; `auto_name` is the name that asks for routing, where routing leads to this
-    model.
+    model; `cpu_threads` is this engine's share of a CPU box, None where it has GPUs.
     """
 
     executable: str
@@ -33,6 +33,7 @@ class Place:
     socket: str | None
     port: int | None
     auto_name: str | None = None
+    cpu_threads: int | None = None
 
 
 def launch_of(spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place) -> Launch:
@@ -42,7 +43,7 @@ def launch_of(spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place) ->
     return Launch(
         name=spec.name,
         argv=tuple(_argv(spec, grant, place)),
-        env=tuple(_environment(spec, grant, facts)),
+        env=tuple(_environment(spec, grant, facts, place)),
         socket=place.socket,
         port=place.port,
         gpus=grant.gpus,
@@ -135,7 +136,9 @@ def _settings(spec: ModelSpec) -> Iterator[str]:
         yield "--enable-prefix-caching" if yes else "--no-enable-prefix-caching"
 
 
-def _environment(spec: ModelSpec, grant: Grant, facts: ModelFacts) -> Iterator[tuple[str, str]]:
+def _environment(
+    spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place
+) -> Iterator[tuple[str, str]]:
     values = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_COLOR": "0",
@@ -148,6 +151,11 @@ def _environment(spec: ModelSpec, grant: Grant, facts: ModelFacts) -> Iterator[t
         values["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in grant.gpus)
     if grant.kv_cache_space_gib is not None:
         values["VLLM_CPU_KVCACHE_SPACE"] = str(grant.kv_cache_space_gib)
+    if place.cpu_threads is not None:
+        # By itself every engine binds to the first cores of the box, the same for all
+        # (vllm/envs.py, VLLM_CPU_OMP_THREADS_BIND=auto): a busy one starves the others.
+        values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        values["OMP_NUM_THREADS"] = str(place.cpu_threads)
     if facts.here and (spec.tokenizer is None or spec.tokenizer.startswith("/")):
         values["HF_HUB_OFFLINE"] = "1"
     values.update(spec.env)

@@ -11,8 +11,7 @@ from typing import Literal
 from gpuserve.launch import Place, launch_of
 from gpuserve.memory.assess import assess
 from gpuserve.memory.engine import ModelFacts
-from gpuserve.memory.report import Grant
-from gpuserve.plan import Launch, Plan
+from gpuserve.plan import Plan
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
 from gpuserve.rundir import RunDir
@@ -44,31 +43,36 @@ def make_plan(
     report = assess(profile, facts, machine, device)
     grants = {grant.model: grant for grant in report.grants}
     launches = tuple(
-        _launch(profile, spec, grants[spec.name], facts[spec.name], executables, run_dir)
+        launch_of(
+            spec,
+            grants[spec.name],
+            facts[spec.name],
+            _place(profile, spec, machine, device, executables, run_dir),
+        )
         for spec in profile.models
         if spec.name in grants
     )
     return Plan(profile=profile, report=report, launches=launches)
 
 
-def _launch(
+def _place(
     profile: Profile,
     spec: ModelSpec,
-    grant: Grant,
-    facts: ModelFacts,
+    machine: Machine,
+    device: Literal["cuda", "cpu"],
     executables: Mapping[str, Executable],
     run_dir: Path,
-) -> Launch:
+) -> Place:
     found = executables.get(spec.vllm, Executable(path=spec.vllm))
     socket = str(RunDir(run_dir).engine_socket(spec.name)) if spec.port is None else None
-    place = Place(
+    return Place(
         executable=found.path,
         version=found.version,
         socket=socket,
         port=spec.port,
         auto_name=profile.routing.auto if _routed(profile, spec) else None,
+        cpu_threads=max(1, machine.host.cpus // len(profile.models)) if device == "cpu" else None,
     )
-    return launch_of(spec, grant, facts, place)
 
 
 def _routed(profile: Profile, spec: ModelSpec) -> bool:

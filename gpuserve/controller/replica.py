@@ -103,6 +103,7 @@ class Replica:
         self._box = box
         self._epoch = 0
         self._inbox: asyncio.Queue[tuple[int | None, Event, str | None]] = asyncio.Queue()
+        self._undecided = 0
         self._timer: asyncio.TimerHandle | None = None
         self._shim: _Shim | None = None
         self._launch_id = ""
@@ -120,6 +121,11 @@ class Replica:
         return self._epoch
 
     @property
+    def busy(self) -> bool:
+        """Whether an event is still to be taken, or being carried out."""
+        return self._undecided > 0
+
+    @property
     def shim_pid(self) -> int:
         """The pid of the running shim, 0 if none runs."""
         return self._shim.pid if self._shim else 0
@@ -131,6 +137,7 @@ class Replica:
 
     def tell(self, event: Event, *, epoch: int | None = None, reason: str | None = None) -> None:
         """Deliver an event; with *epoch* only if the state has not changed since."""
+        self._undecided += 1
         self._inbox.put_nowait((epoch, event, reason))
 
     def open_gate(self) -> None:
@@ -152,6 +159,7 @@ class Replica:
             epoch, event, reason = await self._inbox.get()
             if epoch is None or epoch == self._epoch:
                 await self._take(event, reason)
+            self._undecided -= 1
 
     def adopt(self, pid: int) -> None:
         """Take over the shim *pid*, which an earlier controller started."""

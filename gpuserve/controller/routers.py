@@ -24,7 +24,7 @@ class Routers:
         await asyncio.gather(*calls)
 
     async def in_flight(self) -> dict[str, int]:
-        """Return the requests in flight by upstream, over all workers that answer."""
+        """Return the requests in flight by upstream, where there are any, over all workers."""
         total: dict[str, int] = {}
         answers = await asyncio.gather(
             *(self._call(slot, "GET", "/upstreams") for slot in self._slots)
@@ -33,7 +33,7 @@ class Routers:
             rows = answer.get("upstreams", {}) if isinstance(answer, dict) else {}
             for name, row in rows.items():
                 total[name] = total.get(name, 0) + int(row.get("in_flight", 0))
-        return total
+        return {name: count for name, count in total.items() if count}
 
     async def _call(self, slot: int, method: str, path: str, body: bytes | None = None) -> object:
         socket = self._run_dir.router_socket(slot)

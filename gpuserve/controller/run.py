@@ -52,6 +52,7 @@ from gpuserve.machine.processes import everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
+from gpuserve.profile.spec import Patience
 from gpuserve.rundir import RunDir
 
 HEARTBEAT_S = 2.0
@@ -60,6 +61,7 @@ PROBE_S = 2.5
 PROBE_MISSED_S = 0.5
 MISSES = 2  # in a row, before a ready engine is taken out of the routes
 DRAIN_LOOK_S = 0.2
+END_LOOK_S = 0.05
 HOUSEKEEPING_S = 5.0
 PROGRESS_S = 15.0
 
@@ -152,9 +154,18 @@ class Controller:
         for task in (self._beat(), self._gate.run(), self._keep_house(), self._tell_progress()):
             self._spawn(task)
         await self._ended.wait()
+        await self._close()
+        return 0
+
+    async def _close(self) -> None:
+        """End every loop and connection; signals are ignored from here on, the end has begun."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         for running in self._tasks:
             running.cancel()
-        return 0
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keeper_processes(self) -> dict[str, KeptProcess]:
         """Return the keeper's processes; it has just started us, so it will answer."""
@@ -237,15 +248,22 @@ class Controller:
             await self.publish()
         for replica in self.replicas.values():
             replica.tell(Hurried() if hurry else StopRequested(), reason="gpuserve is stopping")
-        while any(replica.state.alive for replica in self.replicas.values()):
-            if all(
-                isinstance(r.state, Unkillable) for r in self.replicas.values() if r.state.alive
-            ):
-                break
-            await asyncio.sleep(0.05)
+        while any(_is_ending(replica) for replica in self.replicas.values()):
+            await asyncio.sleep(END_LOOK_S)
+        if not hurry:
+            await self._drain_upstreams()
         await self.end_strays()
         self._clean()
         self.say("every engine has ended")
+
+    async def _drain_upstreams(self) -> None:
+        """Wait for what is in flight to servers that are not ours, as long as for an engine."""
+        patience = [launch.patience for launch in self.plan.launches] or [Patience()]
+        names = {upstream.name for upstream in self.plan.profile.upstreams}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(p.drain_timeout_s for p in patience)):
+                while names & set(await self._routers.in_flight()):
+                    await asyncio.sleep(DRAIN_LOOK_S)
 
     def _clean(self) -> None:
         """Remove what means that an instance runs; logs and what is remembered stay."""
@@ -293,11 +311,17 @@ class Controller:
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _probe(self, replica: Replica, probe: Probe) -> None:
+        try:
+            await self._probe_for_ever(replica, probe)
+        finally:
+            await probe.close()
+
+    async def _probe_for_ever(self, replica: Replica, probe: Probe) -> None:
         watch = Watch(moved_s=time.monotonic(), answered_s=time.monotonic())
         watched_epoch = -1
         misses = 0
-        while True:
-            if not replica.state.probed or self.stopping:
+        while not self.stopping:
+            if not replica.state.probed:
                 await asyncio.sleep(PROBE_STARTING_S)
                 continue
             epoch = replica.epoch
@@ -387,6 +411,11 @@ class Controller:
     def _tell_service(self) -> None:
         words = ", ".join(f"{r.name} {r.state.name}" for r in self.replicas.values())
         self._service.say(f"STATUS={words}")
+
+
+def _is_ending(replica: Replica) -> bool:
+    """Whether the end of *replica* is still to come; nobody can wait for an Unkillable one."""
+    return replica.busy or (replica.state.alive and not isinstance(replica.state, Unkillable))
 
 
 def progress_line(replica: Replica, last_start_s: float | None) -> str | None:

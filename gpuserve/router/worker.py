@@ -23,7 +23,8 @@ from gpuserve.router.tablefile import TableFile
 from gpuserve.rundir import RunDir
 
 # After SIGTERM; `POST /drain` waits for as long as the streams last.
-DRAIN_TIMEOUT_S = 30.0
+# Less than the keeper waits before it kills (keeperconf.ROUTER_STOP_S).
+DRAIN_TIMEOUT_S = 8.0
 # A poke that got lost heals after this.
 TABLE_CHECK_S = 1.0
 

@@ -15,7 +15,7 @@ from tests.e2e.instance import until
 CHILD = """
 import os, time
 os.fork() or (os.setsid(), os.fork())
-print("up", flush=True)
+os.write(1, bytes([117, 112, 10]))  # in one piece, whatever the buffering
 time.sleep(9999)
 """
 

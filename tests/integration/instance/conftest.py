@@ -1,14 +1,13 @@
 """An instance of two fake engines: written, started, operated, and proved to be gone."""
 
 import json
-import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from gpuserve.rundir import RunDir
+from scripts.leftovers import Traces, named
 from tests.e2e.instance import Instance, until
 
 ENGINE = Path(__file__).parents[1] / "fake_engine.py"
@@ -112,31 +113,15 @@ class Box:
         return core
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process that names the run directory or descends from the keeper."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                words = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
-            if str(self.instance.run_dir) in words and process.pid != os.getpid():
-                found.append(process)
-        return found
-
-    def sockets(self) -> list[Path]:
-        directories = [self.instance.run_dir, *self.root.glob("**/")]
-        return [
-            path
-            for directory in directories
-            if directory.is_dir()
-            for path in directory.iterdir()
-            if stat.S_ISSOCK(path.lstat().st_mode)
-        ]
+        """Return every process that names the run directory or where its sockets are."""
+        sockets = RunDir(self.instance.run_dir).sockets
+        places = {self.instance.run_dir, sockets}
+        return [process for place in places for process in named(place)]
 
     def must_be_gone(self) -> None:
         """Fail unless no process, socket or lock is left."""
         until(lambda: not self.processes(), "every process has ended", timeout_s=20)
-        assert self.sockets() == []
+        assert Traces(self.instance.run_dir, ()).left(self.instance.port) == []
         assert not (self.instance.run_dir / "instance.json").exists()
         assert not (self.instance.run_dir / "lock").exists()
 
@@ -168,7 +153,8 @@ def box(tmp_path: Path) -> Iterator[Box]:
     yield made
     while left := made.processes():
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         time.sleep(0.05)
     if made.up is not None:
         made.up.communicate()

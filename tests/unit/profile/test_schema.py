@@ -27,7 +27,7 @@ def loads(text: str) -> bool:
 
 
 def test_the_schema_that_is_checked_in_is_current() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run scripts/schema"
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run python -m scripts.schema"
 
 
 def test_the_schema_is_itself_valid() -> None:

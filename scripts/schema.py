@@ -15,7 +15,7 @@ def main() -> int:
     if SCHEMA_FILE.exists() and SCHEMA_FILE.read_text(encoding="utf-8") == text:
         return 0
     if args.check:
-        print(f"{SCHEMA_FILE} is outdated: run scripts/schema", file=sys.stderr)
+        print(f"{SCHEMA_FILE} is outdated: run python -m scripts.schema", file=sys.stderr)
         return 1
     SCHEMA_FILE.parent.mkdir(exist_ok=True)
     SCHEMA_FILE.write_text(text, encoding="utf-8")
