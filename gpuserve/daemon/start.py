@@ -11,6 +11,7 @@ from gpuserve.daemon import directory
 from gpuserve.errors import HostUnavailable
 from gpuserve.keeperconf import KeptEngine, keeper_conf
 from gpuserve.machine import instance
+from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.kernel import become_subreaper
 from gpuserve.machine.processes import read
 from gpuserve.plan import Plan
@@ -30,7 +31,8 @@ def write_down(run_dir: RunDir, plan: Plan) -> None:
     server = plan.profile.server
     engines = [KeptEngine(launch.name, launch.patience) for launch in plan.launches]
     try:
-        run_dir.plan.write_bytes(jsonvalues.dumps(plan))
+        # Private by itself: it holds the engines' environment, tokens and keys included.
+        overwrite_file(run_dir.plan, jsonvalues.dumps(plan))
         run_dir.keeper_conf.write_text(
             keeper_conf(run_dir, sys.executable, server, engines), encoding="utf-8"
         )
