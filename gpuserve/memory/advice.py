@@ -9,6 +9,7 @@ from dataclasses import replace
 from gpuserve.errors import Problem
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engine import ModelFacts, resolve
+from gpuserve.memory.host import least_host_bytes
 from gpuserve.memory.quantization import Quantization
 from gpuserve.memory.report import FitReport, Shortfall
 from gpuserve.profile.spec import Demand, ModelSpec, Profile
@@ -77,9 +78,7 @@ def _changes(
     cpu = report.device == "cpu"
     engine = resolve(spec, facts[spec.name], cpu=cpu)
     if _sized(spec):
-        least = engine.least_bytes + engine.context
-        if cpu:
-            least *= engine.ranks
+        least = least_host_bytes(engine) if cpu else engine.least_bytes + engine.context
         # All that is left for it, or the little more that its promise needs.
         for wanted in (short.available_bytes // _SIZE_STEP, -(-least // _SIZE_STEP)):
             size = wanted * _SIZE_STEP
