@@ -5,14 +5,16 @@ variables as in vllm/envs.py. What the memory plan rests on is always written, s
 was charged is what vLLM takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.fraction import reserved_on
 from gpuserve.memory.report import Grant
 from gpuserve.plan import Capabilities, Launch
 from gpuserve.profile.spec import ModelSpec
+from gpuserve.readings import Gpu
 
 # Longer than a router keeps an idle connection, so that the engine is never the one that
 # closes a connection at the moment of the next request.
@@ -36,10 +38,13 @@ class Place:
     cpu_threads: int | None = None
 
 
-def launch_of(spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place) -> Launch:
-    """Return how to start the engine of *spec* with what *grant* gives it."""
-    footprint = grant.footprint
+def launch_of(
+    spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place, gpus: Sequence[Gpu]
+) -> Launch:
+    """Return how to start the engine of *spec* with what *grant* gives it of *gpus*."""
     on_gpus = grant.gpu_memory_utilization is not None
+    cards = {gpu.index: gpu for gpu in gpus}
+    needs = tuple(reserved_on(cards[index], grant) for index in grant.gpus)
     return Launch(
         name=spec.name,
         argv=tuple(_argv(spec, grant, place)),
@@ -48,10 +53,11 @@ def launch_of(spec: ModelSpec, grant: Grant, facts: ModelFacts, place: Place) ->
         port=place.port,
         gpus=grant.gpus,
         gate=tuple(f"gpu{index}" for index in grant.gpus) if on_gpus else ("cpu",),
+        gate_needs=needs if on_gpus else (grant.reserved_bytes,),
         budget_bytes=grant.budget_bytes,
         context_bytes=grant.reserved_bytes - grant.budget_bytes,
         reserved_bytes=grant.reserved_bytes,
-        predicted=footprint,
+        predicted=grant.footprint,
         weights=None if facts.here or spec.model.startswith("/") else spec.model,
         revision=spec.revision,
         patience=spec.patience,

@@ -30,9 +30,9 @@ class Launch:
 
     Exactly one of `socket` (an absolute path) and `port` is set. `env` is added to the
     keeper's environment. `gate` is what the gate serialises on: one key per GPU
-    (`"gpu0"`), or `"cpu"`. The gate asks for `budget_bytes + context_bytes` of free memory
-    on each GPU before the start. `weights` is the hub id to fetch before the gate, or None
-    when the weights are a directory that is here.
+    (`"gpu0"`), or `"cpu"`. `gate_needs` stands beside it: the bytes that must be free there
+    before the start, of each card its own (GPUs may differ). `weights` is the hub id to fetch
+    before the gate, or None when the weights are a directory that is here.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Launch:
     port: int | None
     gpus: tuple[int, ...]
     gate: tuple[str, ...]
+    gate_needs: tuple[int, ...]
     budget_bytes: int
     context_bytes: int
     reserved_bytes: int

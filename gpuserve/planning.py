@@ -48,6 +48,7 @@ def make_plan(
             grants[spec.name],
             facts[spec.name],
             _place(profile, spec, machine, device, executables, run_dir),
+            machine.gpus,
         )
         for spec in profile.models
         if spec.name in grants

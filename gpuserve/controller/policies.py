@@ -25,11 +25,7 @@ def policy_of(patience: Patience) -> Policy:
 
 def waiter_of(launch: Launch) -> Waiter:
     """Return what the gate must find free before this engine starts."""
-    return Waiter(
-        name=launch.name,
-        devices=launch.gate,
-        needed_bytes=launch.budget_bytes + launch.context_bytes,
-    )
+    return Waiter(name=launch.name, needs=tuple(zip(launch.gate, launch.gate_needs, strict=True)))
 
 
 def retry_after_s(state: State, in_state_s: float, last_start_s: float | None) -> float | None:

@@ -19,13 +19,18 @@ SETTLED_BYTES = 64 * MIB
 class Waiter:
     """An engine that waits to start: the devices it moves memory on and what it needs there.
 
-    `devices` are gate keys ("gpu0", or "cpu"), `needed_bytes` what must be free on each: the
-    budget that vLLM checks plus the context that it makes before it checks.
+    `needs` are pairs of a gate key ("gpu0", or "cpu") and the bytes that must be free there:
+    the budget that vLLM checks plus the context that it makes before it checks. Cards may
+    differ, and vLLM takes its fraction of each (v1/worker/utils.py, request_memory).
     """
 
     name: str
-    devices: tuple[str, ...]
-    needed_bytes: int
+    needs: tuple[tuple[str, int], ...]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The gate keys alone."""
+        return tuple(device for device, _ in self.needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ def decide(waiters: Sequence[Waiter], moving: Mapping[str, str], free: Mapping[s
 
 def _memory_reason(waiter: Waiter, free: Mapping[str, Free]) -> str | None:
     """Return why *waiter* cannot have its memory now, or None if it can."""
-    for device in waiter.devices:
+    for device, needed_bytes in waiter.needs:
         reading = free.get(device)
         if reading is None or reading.now_bytes is None:
             return f"cannot read the free memory of {device}"
@@ -81,9 +86,9 @@ def _memory_reason(waiter: Waiter, free: Mapping[str, Free]) -> str | None:
             or abs(reading.now_bytes - reading.before_bytes) > SETTLED_BYTES
         ):
             return f"waits until the free memory of {device} has settled"
-        if reading.now_bytes < waiter.needed_bytes:
+        if reading.now_bytes < needed_bytes:
             return (
-                f"waits for memory on {device}: needs {gib(waiter.needed_bytes)}, "
+                f"waits for memory on {device}: needs {gib(needed_bytes)}, "
                 f"{gib(reading.now_bytes)} is free"
             )
     return None

@@ -8,7 +8,7 @@ from gpuserve.errors import Problem
 from gpuserve.memory.advice import shortfall_problems
 from gpuserve.memory.cautions import cautions
 from gpuserve.memory.engine import Engine, ModelFacts, resolve
-from gpuserve.memory.fraction import charged_bytes
+from gpuserve.memory.fraction import reserved_on
 from gpuserve.memory.grants import shares
 from gpuserve.memory.host import host_grants
 from gpuserve.memory.placement import Placement, grants, place
@@ -17,7 +17,7 @@ from gpuserve.memory.rooms import hardware_rooms, rooms_now
 from gpuserve.memory.validity import validity_problems
 from gpuserve.memory.verdict import worst
 from gpuserve.profile.spec import Profile
-from gpuserve.readings import Gpu, Machine
+from gpuserve.readings import Machine
 
 Facts = Mapping[str, ModelFacts]
 Device = Literal["cuda", "cpu"]
@@ -110,7 +110,7 @@ def _report(
             if index in reserved:
                 reserved[index] += upstream.reserve_bytes
     for gpu in machine.gpus:
-        reserved[gpu.index] += sum(_reserved_on(gpu, g) for g in made if gpu.index in g.gpus)
+        reserved[gpu.index] += sum(reserved_on(gpu, g) for g in made if gpu.index in g.gpus)
     return FitReport(
         verdict=verdict,
         device=device,
@@ -123,12 +123,6 @@ def _report(
         shortfalls=(),
         problems=problems,
     )
-
-
-def _reserved_on(gpu: Gpu, grant: Grant) -> int:
-    """What *grant* takes of *gpu*: more than of its smallest card where cards differ."""
-    charged = charged_bytes(gpu, grant.gpu_memory_utilization or 0.0)
-    return max(grant.budget_bytes, charged) + grant.reserved_bytes - grant.budget_bytes
 
 
 def _unknown(profile: Profile, facts: Facts, device: Device) -> tuple[Problem, ...]:

@@ -5,6 +5,7 @@ Fractions have four decimals: a step is 9.7 MiB of a 96 GB card.
 
 import math
 
+from gpuserve.memory.report import Grant
 from gpuserve.readings import Gpu
 
 _STEPS = 10_000
@@ -26,3 +27,13 @@ def fraction_down(gpu: Gpu, budget_bytes: int) -> float:
     if math.ceil(gpu.total_bytes * (steps / _STEPS)) > budget_bytes:
         steps -= 1
     return max(0, steps) / _STEPS
+
+
+def reserved_on(gpu: Gpu, grant: Grant) -> int:
+    """Return what *grant* takes of *gpu*, context included: its share of that very card.
+
+    Ranks have one fraction on cards that may differ; vLLM checks it against each card.
+    """
+    charged = charged_bytes(gpu, grant.gpu_memory_utilization or 0.0)
+    # A fixed cache may be larger than what a stated fraction leaves for it.
+    return max(grant.budget_bytes, charged) + grant.reserved_bytes - grant.budget_bytes

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gpuserve.controller.policies import waiter_of
 from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.fraction import charged_bytes
 from gpuserve.plan import Launch
 from gpuserve.planning import Executable, make_plan
 from gpuserve.profile.spec import Demand, ModelSpec, Profile, RoutingSpec
@@ -133,6 +135,33 @@ def test_tensor_parallel_engines_see_their_gpus_in_bus_order() -> None:
     assert launch.gate == ("gpu0", "gpu1")
 
 
+def test_the_gate_asks_of_each_card_its_own_share() -> None:
+    """vLLM wants fraction x total of each card, and the cards may differ."""
+    cards = (card(22.03), card(44.39, index=1))
+    spec = model("m", gpus=(0, 1), tensor_parallel_size=2, gpu_memory_utilization=0.8)
+    plan = make_plan(
+        profile(spec),
+        machine(*cards),
+        device="cuda",
+        facts={"m": ModelFacts(architecture=QWEN_7B)},
+        executables={},
+        run_dir=RUN_DIR,
+    )
+    (launch,) = plan.launches
+    context = launch.context_bytes
+    assert launch.gate_needs == tuple(charged_bytes(gpu, 0.8) + context for gpu in cards)
+    assert launch.gate_needs[0] == launch.reserved_bytes
+    waiter = waiter_of(launch)
+    assert waiter.needs == tuple(zip(("gpu0", "gpu1"), launch.gate_needs, strict=True))
+
+
+def test_the_gate_asks_for_a_fixed_cache_that_is_larger_than_its_fraction() -> None:
+    spec = model("coder", kv_cache_memory_bytes=30 * GIB, gpu_memory_utilization=0.1)
+    launch = launched(spec)
+    assert launch.gate_needs == (launch.reserved_bytes,)
+    assert launch.reserved_bytes > 30 * GIB
+
+
 def test_a_fixed_cache_keeps_a_fraction_for_the_start_check() -> None:
     launch = launched(model("coder", kv_cache_memory_bytes=4 * GIB))
     assert value(launch, "--kv-cache-memory-bytes") == str(4 * GIB)
@@ -149,6 +178,7 @@ def test_a_cpu_engine_gets_its_cache_by_environment_and_no_fraction() -> None:
     assert "--gpu-memory-utilization" not in launch.argv
     assert "--kv-cache-memory-bytes" not in launch.argv
     assert launch.gate == ("cpu",)
+    assert launch.gate_needs == (launch.reserved_bytes,)
 
 
 def test_the_profile_s_environment_wins_over_the_defaults() -> None:

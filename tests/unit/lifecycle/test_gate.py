@@ -9,7 +9,7 @@ def settled(free_gib: float) -> Free:
 
 
 def waiter(name: str, *devices: str, needs_gib: int = 10) -> Waiter:
-    return Waiter(name=name, devices=devices or ("gpu0",), needed_bytes=needs_gib * GIB)
+    return Waiter(name=name, needs=tuple((d, needs_gib * GIB) for d in devices or ("gpu0",)))
 
 
 def test_one_of_two_on_the_same_gpu_starts() -> None:
@@ -49,6 +49,15 @@ def test_one_that_lacks_memory_does_not_hold_up_a_smaller_one() -> None:
 
 def test_exactly_enough_memory_is_enough() -> None:
     assert decide([waiter("a", needs_gib=50)], {}, {"gpu0": settled(50)}).opened == ("a",)
+
+
+def test_each_of_two_unequal_cards_must_have_its_own_share_free() -> None:
+    engine = Waiter(name="tp", needs=(("gpu0", 20 * GIB), ("gpu1", 40 * GIB)))
+    enough = {"gpu0": settled(20), "gpu1": settled(40)}
+    assert decide([engine], {}, enough).opened == ("tp",)
+    lacking = {"gpu0": settled(80), "gpu1": settled(39)}
+    reason = decide([engine], {}, lacking).reasons["tp"]
+    assert reason == "waits for memory on gpu1: needs 40.00 GiB, 39.00 GiB is free"
 
 
 def test_a_tensor_parallel_engine_is_not_starved_by_its_neighbours() -> None:

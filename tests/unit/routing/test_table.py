@@ -31,7 +31,7 @@ PROFILE = Profile(
 def launch(name: str, **given: Any) -> Launch:
     empty: dict[str, Any] = {field.name: None for field in fields(Launch) if field.name != "name"}
     empty |= {"argv": (), "env": (), "gpus": (), "gate": (), "aliases": (), "patience": Patience()}
-    empty |= {"budget_bytes": 0, "context_bytes": 0, "reserved_bytes": 0}
+    empty |= {"budget_bytes": 0, "context_bytes": 0, "reserved_bytes": 0, "gate_needs": ()}
     return Launch(name=name, **(empty | {"capabilities": Capabilities()} | given))
 
 
