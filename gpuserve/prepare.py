@@ -53,9 +53,11 @@ def prepare(
     machine_file: Path | None = None,
     gpu: str | None = None,
     run_dir: Path | None = None,
+    environment: Mapping[str, str],
 ) -> Prepared:
     """Return the plan for the profile in *profile_path* with sockets in *run_dir*.
 
+    `environment` is this process's: its CUDA_VISIBLE_DEVICES says which GPUs are ours.
     `machine_file` or `gpu` ("NVIDIA L4:2") plan for hardware that is not here; a missing vLLM
     is then no problem. Raises UsageError for a card that is not in the catalogue, and
     HostUnavailable where the GPUs cannot be read.
@@ -68,13 +70,13 @@ def prepare(
     facts, doubts = _facts(profile, source)
     if len(facts) < len(profile.models):
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
-    run_dir = run_dir or _default_run_dir()
-    machine = elsewhere or _here(profile, run_dir)
+    run_dir = run_dir or _default_run_dir(environment)
+    machine, unsure = (elsewhere, ()) if elsewhere else _here(profile, run_dir, environment)
     device = _device(profile, machine, here=elsewhere is None)
     missing = _missing_hardware(profile, source, machine, device, here=elsewhere is None)
     if device is None or missing is not None:
         status = ExitStatus.UNAVAILABLE if elsewhere is None else ExitStatus.CONFIG
-        lacking = () if missing is None else (missing,)
+        lacking = unsure if missing is None else (missing, *unsure)
         return Prepared(plan=None, problems=lacking, exit_status=status)
     executables, absent = _executables(profile, source, here=elsewhere is None)
     plan = make_plan(
@@ -85,7 +87,12 @@ def prepare(
         executables=executables,
         run_dir=run_dir,
     )
-    found = (*doubts, *(_placed(problem, source) for problem in plan.report.problems), *absent)
+    found = (
+        *unsure,
+        *doubts,
+        *(_placed(problem, source) for problem in plan.report.problems),
+        *absent,
+    )
     status = _STATUS[plan.report.verdict]
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
@@ -100,14 +107,19 @@ def _described(machine_file: Path | None, gpu: str | None) -> Machine | None:
     return None if gpu is None else parse_gpu_shorthand(gpu)
 
 
-def _here(profile: Profile, run_dir: Path) -> Machine:
-    """One reading of this machine; what an instance of the run directory holds is free."""
-    from gpuserve.machine.gpus import read_gpus
+def _here(
+    profile: Profile, run_dir: Path, environment: Mapping[str, str]
+) -> tuple[Machine, tuple[Problem, ...]]:
+    """One reading of this machine, where what an instance of the run directory holds is free."""
+    from gpuserve.machine.gpus import Seen, see_gpus
     from gpuserve.machine.host import read_host
     from gpuserve.machine.ownmemory import with_own_memory_free
 
-    machine = Machine(gpus=() if profile.device == "cpu" else read_gpus(), host=read_host())
-    return with_own_memory_free(machine, RunDir(run_dir))
+    seen = Seen(gpus=()) if profile.device == "cpu" else see_gpus(environment)
+    machine = Machine(gpus=seen.gpus, host=read_host(), hidden_gpus=seen.hidden)
+    hint = "name GPUs by UUID there; `nvidia-smi -L` lists them"
+    unsure = tuple(Problem(message=doubt, hint=hint, warning=True) for doubt in seen.doubts)
+    return with_own_memory_free(machine, RunDir(run_dir)), unsure
 
 
 def _device(profile: Profile, machine: Machine, *, here: bool) -> Literal["cuda", "cpu"] | None:
@@ -130,9 +142,12 @@ def _missing_hardware(
     here: bool,
 ) -> Problem | None:
     if device is None or (device == "cuda" and not machine.gpus and here):
+        lacks = "this machine has no NVIDIA GPU that the driver lists"
+        if machine.hidden_gpus:
+            lacks = "CUDA_VISIBLE_DEVICES hides every GPU of this machine"
         return source.problem(
             "engine.device",
-            "this machine has no NVIDIA GPU that the driver lists",
+            lacks,
             'write [engine] device = "cpu" to serve from the processor, or plan for other '
             'hardware: gpuserve check --gpu "NVIDIA L4:2"',
         )
@@ -241,9 +256,9 @@ def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:
     return replace(plan, report=replace(plan.report, problems=problems))
 
 
-def _default_run_dir() -> Path:
+def _default_run_dir(environment: Mapping[str, str]) -> Path:
     import os
 
     from gpuserve.machine.control import default_run_dir
 
-    return default_run_dir(dict(os.environ), os.getuid(), Path.home())
+    return default_run_dir(dict(environment), os.getuid(), Path.home())

@@ -46,7 +46,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One reading of everything that a plan needs to know about a box."""
+    """One reading of everything that a plan needs to know about a box.
+
+    `hidden_gpus` are indices of GPUs that are there but not ours: CUDA_VISIBLE_DEVICES of whoever
+    asks leaves them out.
+    """
 
     gpus: tuple[Gpu, ...]
     host: Host
+    hidden_gpus: tuple[int, ...] = ()

@@ -37,7 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report and return the exit status of its verdict."""
-    prepared = prepare(args.profile, machine_file=args.machine, gpu=args.gpu, run_dir=args.run_dir)
+    prepared = prepare(
+        args.profile,
+        machine_file=args.machine,
+        gpu=args.gpu,
+        run_dir=args.run_dir,
+        environment=os.environ,
+    )
     for problem in prepared.problems:
         say_problem(problem)
     if args.json:

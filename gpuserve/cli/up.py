@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     run_dir = run_dir_of(args)
     refuse_if_running(run_dir)
-    prepared = prepare(args.profile, run_dir=run_dir.path)
+    prepared = prepare(args.profile, run_dir=run_dir.path, environment=os.environ)
     for problem in prepared.problems:
         say_problem(problem)
     if prepared.plan is None or prepared.exit_status not in (

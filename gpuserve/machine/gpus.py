@@ -6,10 +6,13 @@ is CUDA's total to within some MiB.
 """
 
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from gpuserve.errors import HostUnavailable
+from gpuserve.machine.visible import Card, visibility
 from gpuserve.readings import Gpu, GpuProcess
 
 _NVIDIA_VENDOR = "0x10de"
@@ -37,11 +40,28 @@ class Nvml(Protocol):
     def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Any) -> Any: ...  # noqa: N802, D102
 
 
-def read_gpus(nvml: Nvml | None = None, root: Path = Path("/")) -> tuple[Gpu, ...]:
-    """Return one reading of every GPU in PCI bus order; empty without a driver or a GPU.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The GPUs that are ours, in PCI bus order, the indices of the others, and what is unsure."""
 
-    *root* is where /proc and /sys are looked up. Raises HostUnavailable when a driver is there
-    but does not work, or a GPU is split (MIG).
+    gpus: tuple[Gpu, ...]
+    hidden: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def read_gpus(nvml: Nvml | None = None, root: Path = Path("/")) -> tuple[Gpu, ...]:
+    """Return one reading of every GPU in PCI bus order, as `see_gpus` with no environment."""
+    return see_gpus({}, nvml, root).gpus
+
+
+def see_gpus(
+    environment: Mapping[str, str], nvml: Nvml | None = None, root: Path = Path("/")
+) -> Seen:
+    """Return one reading of each GPU that *environment* leaves visible.
+
+    None without a driver or a GPU. The index of a GPU is that of the whole machine, whatever
+    is hidden. *root* is where /proc and /sys are looked up. Raises HostUnavailable when a
+    driver is there but does not work, or one of our GPUs is split (MIG).
     """
     if nvml is None:
         import pynvml
@@ -53,10 +73,10 @@ def read_gpus(nvml: Nvml | None = None, root: Path = Path("/")) -> tuple[Gpu, ..
         if _code(error) == _LIBRARY_NOT_FOUND or (
             _code(error) == _DRIVER_NOT_LOADED and not _nvidia_on_the_bus(root)
         ):
-            return ()
+            return Seen(gpus=())
         _give_up(error)
     try:
-        return _read(nvml, root)
+        return _read(nvml, root, environment)
     except nvml.NVMLError as error:
         _give_up(error)
     finally:
@@ -71,15 +91,28 @@ _GPU_IS_LOST = 15
 _LIB_RM_VERSION_MISMATCH = 18
 
 
-def _read(nvml: Nvml, root: Path) -> tuple[Gpu, ...]:
+def _read(nvml: Nvml, root: Path, environment: Mapping[str, str]) -> Seen:
     handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
     # NVML promises no order; CUDA_DEVICE_ORDER=PCI_BUS_ID, which engines get, is this one.
     handles.sort(key=lambda handle: _bus_place(nvml.nvmlDeviceGetPciInfo(handle)))
-    return tuple(_gpu(nvml, index, handle, root) for index, handle in enumerate(handles))
+    cards = [
+        Card(
+            index=index,
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        )
+        for index, handle in enumerate(handles)
+    ]
+    ours = visibility(cards, environment)
+    return Seen(
+        gpus=tuple(_gpu(nvml, cards[index], handles[index], root) for index in ours.visible),
+        hidden=ours.hidden,
+        doubts=ours.doubts,
+    )
 
 
-def _gpu(nvml: Nvml, index: int, handle: Any, root: Path) -> Gpu:
-    name = _text(nvml.nvmlDeviceGetName(handle))
+def _gpu(nvml: Nvml, card: Card, handle: Any, root: Path) -> Gpu:
+    index, name = card.index, card.name
     if _mig_enabled(nvml, handle):
         raise HostUnavailable(
             f"GPU {index} ({name}) is split into MIG slices, which gpuserve cannot plan for",
@@ -91,7 +124,7 @@ def _gpu(nvml: Nvml, index: int, handle: Any, root: Path) -> Gpu:
         name=name,
         total_bytes=total,
         free_bytes=free,
-        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        uuid=card.uuid,
         host=platform.node(),
         compute_capability=_compute_capability(nvml, handle),
         processes=_processes(nvml, handle, root),

@@ -27,7 +27,8 @@ def with_own_memory_free(machine: Machine, run_dir: RunDir) -> Machine:
     own = {process.pid for process in descendants(instance.keeper_pid, everything())}
     host = machine.host
     available = host.ram_available_bytes + sum(map(_private_bytes, own))
-    return Machine(
+    return replace(
+        machine,
         gpus=tuple(_freed(gpu, own) for gpu in machine.gpus),
         host=replace(host, ram_available_bytes=min(host.ram_total_bytes, available)),
     )

@@ -30,7 +30,8 @@ def assess(profile: Profile, facts: Facts, machine: Machine, device: Device) -> 
     profile invalid, the report has no grants.
     """
     gpus = None if device == "cpu" else machine.gpus
-    problems = validity_problems(profile, facts, gpus) + _unknown(profile, facts, device)
+    problems = validity_problems(profile, facts, gpus, machine.hidden_gpus)
+    problems += _unknown(profile, facts, device)
     if any(not problem.warning for problem in problems):
         return _report(profile, machine, device, (), "invalid", problems=problems)
     if device == "cpu":

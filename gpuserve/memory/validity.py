@@ -15,34 +15,47 @@ _ALLOW_LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
 def validity_problems(
-    profile: Profile, facts: Mapping[str, ModelFacts], gpus: Sequence[Gpu] | None
+    profile: Profile,
+    facts: Mapping[str, ModelFacts],
+    gpus: Sequence[Gpu] | None,
+    hidden: Sequence[int] = (),
 ) -> tuple[Problem, ...]:
-    """Return every such problem; `gpus` None: a CPU box."""
+    """Return every such problem; `gpus` None: a CPU box; `hidden`: there, but not ours."""
     found: list[Problem] = []
     for spec in profile.models:
         if gpus is not None:
-            found += _gpus(f"model[{spec.index}]", spec.gpus, spec, gpus)
+            found += _gpus(f"model[{spec.index}]", spec.gpus, spec, gpus, hidden)
         arch = facts[spec.name].architecture
         if arch is not None:
             found += _length(spec, arch)
             found += _parallel(spec, arch)
         found += _batch(spec)
     for upstream in profile.upstreams if gpus is not None else ():
-        found += _gpus(f"upstream[{upstream.index}]", upstream.gpus, None, gpus or ())
+        found += _gpus(f"upstream[{upstream.index}]", upstream.gpus, None, gpus or (), hidden)
     found += _chat_routes(profile, facts)
     return tuple(found)
 
 
 def _gpus(
-    where: str, named: tuple[int, ...] | None, spec: ModelSpec | None, gpus: Sequence[Gpu]
+    where: str,
+    named: tuple[int, ...] | None,
+    spec: ModelSpec | None,
+    gpus: Sequence[Gpu],
+    hidden: Sequence[int],
 ) -> Iterator[Problem]:
     known = {gpu.index for gpu in gpus}
-    have = _have(gpus)
+    have = _have(gpus, hidden)
     for position, index in enumerate(named or ()):
-        if index not in known:
+        if index in hidden:
             yield Problem(
                 where=f"{where}.gpus[{position}]",
-                message=f"there is no GPU {index}: this machine has {have}",
+                message=f"GPU {index} is hidden: {have}",
+                hint="name another, or run gpuserve with a CUDA_VISIBLE_DEVICES that lists it",
+            )
+        elif index not in known:
+            yield Problem(
+                where=f"{where}.gpus[{position}]",
+                message=f"there is no GPU {index}: {have}",
                 hint="GPUs are counted from 0 in PCI bus order, as `nvidia-smi` lists them",
             )
     if spec is not None and named is None:
@@ -50,14 +63,16 @@ def _gpus(
         if needed > len(gpus):
             yield Problem(
                 where=f"{where}.tensor_parallel_size",
-                message=f"it needs {needed} GPUs, this machine has {have}",
+                message=f"it needs {needed} GPUs, {have}",
             )
 
 
-def _have(gpus: Sequence[Gpu]) -> str:
-    if not gpus:
-        return "none"
-    return f"{len(gpus)} ({', '.join(f'{gpu.index}: {gpu.name}' for gpu in gpus)})"
+def _have(gpus: Sequence[Gpu], hidden: Sequence[int]) -> str:
+    listed = f" ({', '.join(f'{gpu.index}: {gpu.name}' for gpu in gpus)})" if gpus else ""
+    if hidden:
+        every = len(gpus) + len(hidden)
+        return f"CUDA_VISIBLE_DEVICES leaves {len(gpus) or 'none'} of {every}{listed}"
+    return f"this machine has {len(gpus) or 'none'}{listed}"
 
 
 def _length(spec: ModelSpec, arch: Architecture) -> Iterator[Problem]:

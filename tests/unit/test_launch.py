@@ -135,6 +135,18 @@ def test_tensor_parallel_engines_see_their_gpus_in_bus_order() -> None:
     assert launch.gate == ("gpu0", "gpu1")
 
 
+def test_engines_see_only_gpus_that_are_left_to_us_by_their_place_in_the_machine() -> None:
+    plan = make_plan(
+        profile(model("m")),
+        replace(machine(card(index=2)), hidden_gpus=(0, 1)),
+        device="cuda",
+        facts={"m": ModelFacts(architecture=QWEN_7B)},
+        executables={},
+        run_dir=RUN_DIR,
+    )
+    assert dict(plan.launches[0].env)["CUDA_VISIBLE_DEVICES"] == "2"
+
+
 def test_the_gate_asks_of_each_card_its_own_share() -> None:
     """vLLM wants fraction x total of each card, and the cards may differ."""
     cards = (card(22.03), card(44.39, index=1))

@@ -38,7 +38,7 @@ def no_models_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(name: str, gpu: str, run_dir: Path) -> Prepared:
-    return prepare(PROFILES / f"{name}.toml", gpu=gpu, run_dir=run_dir)
+    return prepare(PROFILES / f"{name}.toml", gpu=gpu, run_dir=run_dir, environment={})
 
 
 def test_every_shipped_profile_has_its_verdict_here() -> None:
@@ -98,7 +98,7 @@ def test_the_cpu_demo_fits_in_8_gib(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / ".demo" / "models" / name)
     machine = tmp_path / "machine.toml"
     machine.write_text("[host]\nram_gib = 8\n")
-    result = prepare(home / "cpu-demo.toml", machine_file=machine, run_dir=tmp_path)
+    result = prepare(home / "cpu-demo.toml", machine_file=machine, run_dir=tmp_path, environment={})
     assert result.plan is not None, result.problems
     assert result.exit_status == ExitStatus.DONE
     assert result.plan.report.verdict in {"fits", "tight", "risky"}

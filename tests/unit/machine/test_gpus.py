@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from gpuserve.errors import ExitStatus, HostUnavailable
-from gpuserve.machine.gpus import read_gpus
+from gpuserve.machine.gpus import read_gpus, see_gpus
 from gpuserve.readings import GpuProcess
 from gpuserve.units import MIB
 
@@ -108,6 +108,17 @@ def test_gpus_are_counted_in_pci_bus_order() -> None:
     gpus = read_gpus(library)
     assert [(gpu.index, gpu.uuid) for gpu in gpus] == [(0, "a"), (1, "b"), (2, "c")]
     assert library.open == 0
+
+
+def test_gpus_that_the_operator_hides_are_not_read_and_indices_stay_those_of_the_machine() -> None:
+    split = Card(bus=1, uuid="GPU-a", mig=(1, 1))
+    library = Library(split, Card(bus=2, uuid="GPU-b"), Card(bus=3, uuid="GPU-c"))
+    seen = see_gpus({"CUDA_VISIBLE_DEVICES": "2,GPU-b"}, library)
+    assert [(gpu.index, gpu.uuid) for gpu in seen.gpus] == [(1, "GPU-b"), (2, "GPU-c")]
+    assert (seen.hidden, seen.doubts) == ((0,), ())
+    with pytest.raises(HostUnavailable, match="MIG"):
+        see_gpus({"CUDA_VISIBLE_DEVICES": "0"}, library)
+    assert see_gpus({"CUDA_VISIBLE_DEVICES": ""}, library).gpus == ()
 
 
 def test_a_driver_without_the_second_structure_still_gives_a_total() -> None:

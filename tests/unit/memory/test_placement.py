@@ -181,6 +181,23 @@ def test_what_cannot_be_is_refused_with_its_place(
     assert words in problem.message
 
 
+def test_a_gpu_that_the_operator_hides_is_not_there_and_the_problem_says_who_hides_it() -> None:
+    ours = replace(machine(card(22.03, index=2)), hidden_gpus=(0, 1, 3))
+    for settings, message in (
+        ({"gpus": (3,)}, "GPU 3 is hidden: CUDA_VISIBLE_DEVICES leaves 1 of 4 (2: card)"),
+        ({"gpus": (7,)}, "there is no GPU 7: CUDA_VISIBLE_DEVICES leaves 1 of 4 (2: card)"),
+        (
+            {"tensor_parallel_size": 2},
+            "it needs 2 GPUs, CUDA_VISIBLE_DEVICES leaves 1 of 4 (2: card)",
+        ),
+    ):
+        report = assessed(profile(model("a", **settings)), {"a": QWEN_7B}, ours)
+        assert report.verdict == "invalid"
+        assert messages(report) == [message]
+    report = assessed(profile(model("a", max_model_len=4096)), {"a": QWEN_7B}, ours)
+    assert grant_of(report, "a").gpus == (2,)
+
+
 def test_a_small_batch_lowers_the_number_of_sequences_that_is_written() -> None:
     spec = model("a", max_num_batched_tokens=64, max_model_len=4096)
     report = assessed(profile(spec), {"a": QWEN_7B}, machine(card(22.03)))
