@@ -17,6 +17,9 @@ _BAR_CELLS = 40
 # One sign for each engine on a GPU, then for what is free and what is too much.
 _SIGNS = "#=+*%@"
 _FREE, _OVER = ".", "!"
+# A variable whose name holds one of these is a secret, and is shown as _HIDDEN.
+_SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+_HIDDEN = "***"
 _MEANINGS: dict[Verdict, str] = {
     "fits": "fits",
     "tight": "fits, but tight: less than one full-length request to spare",
@@ -108,8 +111,19 @@ def _model_json(grant: Grant, launch: Launch | None) -> dict[str, Any]:
         "reserved_bytes": grant.reserved_bytes,
         "predicted": predicted,
         "argv": [] if launch is None else list(launch.argv),
-        "env": {} if launch is None else dict(launch.env),
+        "env": {} if launch is None else _shown(launch.env),
     }
+
+
+def _shown(env: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The environment with what its names call secret left out: reports are passed around."""
+    return {name: _HIDDEN if _is_secret(name) else value for name, value in env}
+
+
+def _is_secret(name: str) -> bool:
+    # TOKENIZERS_PARALLELISM and its like hold no token.
+    upper = name.upper().replace("TOKENIZER", "")
+    return any(word in upper for word in _SECRET_WORDS)
 
 
 def _gpu_lines(share: GpuShare, grants: Sequence[Grant]) -> Iterator[Line]:

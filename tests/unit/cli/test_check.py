@@ -165,6 +165,23 @@ def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
     assert "the plan is for other hardware" in capsys.readouterr().err
 
 
+def test_secrets_of_an_engine_s_environment_are_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("HF_TOKEN", "S3_ACCESS_KEY", "my_secret", "DB_PASSWORD")
+    given = ", ".join(f'{name} = "hush-{n}"' for n, name in enumerate(names))
+    profile = one(tmp_path, env=f'{{ {given}, TOKENIZERS_PARALLELISM = "false" }}')
+    for more in (["--json"], []):
+        assert main(["check", profile, "--gpu", "NVIDIA L4", *more]) == 0
+        said = capsys.readouterr()
+        assert "hush" not in said.out + said.err
+        if more:
+            env = json.loads(said.out)["models"][0]["env"]
+            assert {env[name] for name in names} == {"***"}
+            assert env["CUDA_VISIBLE_DEVICES"] == "0"
+            assert env["TOKENIZERS_PARALLELISM"] == "false"
+
+
 def test_people_get_a_bar_a_table_and_the_arithmetic(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
