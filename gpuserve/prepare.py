@@ -20,6 +20,7 @@ from gpuserve.profile.source import Source
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
 from gpuserve.rundir import RunDir
+from gpuserve.stoptime import stop_time_caution
 
 if TYPE_CHECKING:
     from gpuserve.machine.vllm import VllmInstall
@@ -87,12 +88,9 @@ def prepare(
         executables=executables,
         run_dir=run_dir,
     )
-    found = (
-        *unsure,
-        *doubts,
-        *(_placed(problem, source) for problem in plan.report.problems),
-        *absent,
-    )
+    impatient = stop_time_caution(profile)
+    judged = (*plan.report.problems, *((impatient,) if impatient else ()))
+    found = (*unsure, *doubts, *(_placed(problem, source) for problem in judged), *absent)
     status = _STATUS[plan.report.verdict]
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE

@@ -182,6 +182,16 @@ def test_secrets_of_an_engine_s_environment_are_not_printed(
             assert env["TOKENIZERS_PARALLELISM"] == "false"
 
 
+def test_a_drain_that_systemd_would_cut_short_is_a_warning_in_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, drain_timeout_s="120", max_model_len="4096")
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 0
+    said = capsys.readouterr().err
+    assert f"{profile}:1: warning: model[0]: " in said
+    assert "under systemd raise TimeoutStopSec to 170" in said
+
+
 def test_people_get_a_bar_a_table_and_the_arithmetic(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
