@@ -11,10 +11,10 @@ from gpuserve.profile.spec import RoutingSpec
 from gpuserve.router import headers, metrics
 from gpuserve.router.apierrors import Api, api_of, error_response
 from gpuserve.router.forward import Passage, forward
-from gpuserve.router.intake import TooLarge, need_from, read_body
+from gpuserve.router.intake import TooLarge, aside, need_from, read_body
 from gpuserve.router.links import Died, Links, Refused
 from gpuserve.router.tablefile import TableFile
-from gpuserve.routing.body import with_model
+from gpuserve.routing.body import BadBody, with_model
 from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.listing import model_cards, readiness
 from gpuserve.routing.request import Need
@@ -102,16 +102,18 @@ class Front:
             raw = await read_body(request, table.max_body_bytes)
         except TooLarge as error:
             refusal = Refusal(status=413, code="request_too_large", message=str(error))
-            response = self._refused(request, api, refusal)
-            response.force_close()
-            return response
+            return self._refused_for_good(request, api, refusal)
+        except BadBody as error:
+            refusal = Refusal(status=400, code="invalid_body", message=str(error))
+            return self._refused_for_good(request, api, refusal)
         began = time.perf_counter()
-        need = need_from(request, path, raw)
+        kind = request.headers.get("content-type", "")
+        need = await aside(len(raw), need_from, request.method, path, kind, raw)
         if isinstance(need, Refusal):
             return self._refused(request, api, need)
         # Each turn ends with an answer or one more dark upstream.
         for _ in range(len(table.upstreams) + 1):
-            choice = choose(need, table, self._links.dark())
+            choice = await aside(len(raw), choose, need, table, self._links.dark())
             if isinstance(choice, Refusal):
                 return self._refused(request, api, choice)
             self._metrics.decision_s.observe(time.perf_counter() - began)
@@ -134,7 +136,9 @@ class Front:
         rewrite = choice.rewrite and bool(need.body)
         passage = Passage(
             choice=choice,
-            body=with_model(raw, need.body, choice.model) if rewrite else raw,
+            body=await aside(len(raw), with_model, raw, need.body, choice.model)
+            if rewrite
+            else raw,
             api=api,
             request_id=headers.request_id(request.headers),
             began=began,
@@ -171,6 +175,14 @@ class Front:
     def _refused(self, request: web.BaseRequest, api: Api, refusal: Refusal) -> web.Response:
         self._metrics.requests.labels("", "none", f"{refusal.status // 100}xx").inc()
         return error_response(api, refusal, headers.request_id(request.headers))
+
+    def _refused_for_good(
+        self, request: web.BaseRequest, api: Api, refusal: Refusal
+    ) -> web.Response:
+        """Refuse a request whose body was not read to its end, so that nothing can follow it."""
+        response = self._refused(request, api, refusal)
+        response.force_close()
+        return response
 
     def _wrong_method(self, request: web.BaseRequest, path: str, allow: str) -> web.Response:
         message = f"{path[:200]} takes {allow}, not {request.method}"

@@ -40,8 +40,12 @@ class TableFile:
         return self.take(table)
 
     def take(self, table: RoutingTable) -> bool:
-        """Go on with *table* unless what is known is newer; whether it is."""
-        if self.table is not None and table.generation < self.table.generation:
+        """Go on with *table* unless what is known is newer; whether *table* was taken.
+
+        A controller that could not write (a full disk) leaves an old file behind, and its
+        successor counts on from that: so it is the later start that decides, then the count.
+        """
+        if self.table is not None and table.version < self.table.version:
             return False
         self.table = table
         return True

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from gpuserve.router.control import Control, metrics_of_all
 from gpuserve.router.front import Front
 from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics
+from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
 from gpuserve.rundir import RunDir
 
@@ -57,9 +57,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         self._tables.refresh()
-        public = web.Server(
-            self._front.handle, handler_cancellation=True, access_log=None, tcp_keepalive=True
-        )
+        public = PublicServer(self._front.handle, access_log=None, tcp_keepalive=True)
         accepting = await loop.create_server(public, sock=listening, backlog=_BACKLOG)
         control = Control(self._tables, self._links, self._metrics, self.drain)
         inside = web.Server(control.handle, access_log=None)
@@ -131,7 +129,6 @@ def run(path: Path, slot: int) -> int:
         level=logging.WARNING,
         format=f"router {slot}: %(levelname)s: %(message)s",
     )
-    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     try:
         listening = _inherited()
     except OSError as error:
@@ -141,12 +138,6 @@ def run(path: Path, slot: int) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(RunDir(path), slot, listening))
     return 0
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a fault of the server is one; what is no HTTP was answered, and is a client's."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
 
 
 def _allow_many_connections() -> None:

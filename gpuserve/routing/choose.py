@@ -11,6 +11,9 @@ from gpuserve.routing.turns import turns_of
 
 # For clients, where the controller has no better word.
 RETRY_AFTER_S = 5.0
+# An upstream that refused a connection is asked again after a second.
+_DARK_RETRY_S = 1.0
+_WAITING_IS_VAIN = ("Failed", "Stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,9 +265,17 @@ def _nobody(need: Need, targets: list[Target]) -> Refusal:
 
 
 def _not_now(targets: list[tuple[Target, str]], dark: AbstractSet[str]) -> Refusal:
-    waits = [
-        1.0 if t.upstream.name in dark else (t.upstream.retry_after_s or RETRY_AFTER_S)
-        for t, _ in targets
-    ]
+    waits = [wait for t, _ in targets if (wait := _wait_s(t.upstream, dark)) is not None]
     whys = "; ".join(f"{t.model} is not ready: {why}" for t, why in targets)
-    return Refusal(status=503, code="model_not_ready", message=whys, retry_after_s=min(waits))
+    return Refusal(
+        status=503, code="model_not_ready", message=whys, retry_after_s=min(waits, default=None)
+    )
+
+
+def _wait_s(upstream: Upstream, dark: AbstractSet[str]) -> float | None:
+    """Return when to try again; None where only an operator makes a difference."""
+    if upstream.routable:
+        return _DARK_RETRY_S if upstream.name in dark else None
+    if upstream.state in _WAITING_IS_VAIN:
+        return None
+    return upstream.retry_after_s or RETRY_AFTER_S

@@ -49,7 +49,9 @@ def classify(turns: Turns) -> Verdict:
     if turns.context:
         context = signs_of(turns.context)
         unsure = abs(PRIOR + own_balance) < _SAYS_LITTLE
-        says_little = unsure or len(turns.last.encode("utf-8", "replace")) < _SHORT_BYTES
+        # As many characters are at least as many bytes: no more of a long turn need be looked at.
+        head = turns.last[:_SHORT_BYTES]
+        says_little = unsure or len(head.encode("utf-8", "replace")) < _SHORT_BYTES
         factor = 1.0 if says_little else 0.5
         total += _capped(balance(context), _CONTEXT_CAP) * factor
         signs += [Sign(f"earlier: {s.name}", s.weight * factor) for s in context]

@@ -45,4 +45,6 @@ def _card(name: str, created: int, *, root: str, upstream: Upstream | None) -> d
     }
     if upstream is not None:
         card["state"] = upstream.state
+        if upstream.reason and not upstream.routable:
+            card["reason"] = upstream.reason
     return card

@@ -35,13 +35,23 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTable:
-    """Everything a router worker decides by. `generation` grows with each write."""
+    """Everything a router worker decides by.
+
+    `epoch` is when the controller that wrote it started, in Unix seconds; `generation` grows
+    with each write of that controller. `version` is both.
+    """
 
     instance: str
     generation: int
     routing: RoutingSpec
     upstreams: tuple[Upstream, ...]
     max_body_bytes: int = 32 << 20
+    epoch: float = 0.0
+
+    @property
+    def version(self) -> tuple[float, int]:
+        """Return what is greater for the newer of two tables of one instance."""
+        return self.epoch, self.generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +71,12 @@ def table_of(
     generation: int,
     launches: Sequence[Launch],
     states: Mapping[str, EngineWord],
+    epoch: float = 0.0,
 ) -> RoutingTable:
     """Return the table for *profile*, whose engines start as *launches* say.
 
+    *epoch* is when the controller started, in Unix seconds: its tables follow those of the
+    controllers before it, whatever their generations.
     *states* holds a word for each engine, by name; one without a word is Stopped. Servers that
     gpuserve does not run are always routable: nobody here knows better than the attempt.
     """
@@ -83,6 +96,7 @@ def table_of(
     return RoutingTable(
         instance=instance,
         generation=generation,
+        epoch=epoch,
         routing=profile.routing,
         upstreams=engines + elsewhere,
     )

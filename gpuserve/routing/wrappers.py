@@ -15,7 +15,7 @@ _TAGS = re.compile(
     r"\s*<(?!(?:html|div|p|ul|ol|table|svg|span|body|head)\b)([a-z_]+)(?: [^<>]*)?>(.*)</\1>\s*",
     re.DOTALL,
 )
-_FENCED = re.compile(r"```(?:json)?[ \t]*\n(\{.*?\})\s*```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?[ \t]*\n(?=\{)")
 
 
 def unwrapped(text: str) -> str:
@@ -30,12 +30,18 @@ def unwrapped(text: str) -> str:
         if match:
             inner = match.group(2)
             return unwrapped(inner) if len(inner.split()) >= _SENTENCE_WORDS else inner
-    fenced = _FENCED.search(text)
-    if fenced is not None:
-        inner = _from_object(fenced.group(1))
-        if inner != fenced.group(1):
-            return text[: fenced.start()] + inner + text[fenced.end() :]
-    return text
+    return _from_fence(text)
+
+
+def _from_fence(text: str) -> str:
+    """Return *text* with the first fenced object, if any, replaced by its sentences."""
+    fence = _FENCE.search(text)
+    end = text.find("```", fence.end()) if fence is not None else -1
+    if fence is None or end == -1:
+        return text
+    fenced = text[fence.end() : end].rstrip()
+    inner = _from_object(fenced)
+    return text if inner == fenced else text[: fence.start()] + inner + text[end + 3 :]
 
 
 def _from_object(text: str) -> str:

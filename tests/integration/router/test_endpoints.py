@@ -252,6 +252,25 @@ async def test_readyz_names_the_dark_routes(pair: Box) -> None:
     assert (await pair.get("/healthz")).status == 200
 
 
+@pytest.mark.parametrize(
+    ("state", "after"), [("Failed", None), ("Queued", "5"), ("Starting", "5"), ("BackingOff", "5")]
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_model_that_is_down_says_why_and_when_if_ever_to_try_again(
+    pair: Box, path: str, state: str, after: str | None
+) -> None:
+    off: dict[str, Any] = {"state": state, "routable": False, "reason": "out of memory"}
+    pair.write(pair.engine("coder", **off), pair.engine("chat"))
+    await pair.reload()
+    refused = await pair.post(path, json={"model": "coder"})
+    assert (refused.status, refused.headers.get("Retry-After")) == (503, after)
+    assert f"coder is not ready: {state}, out of memory" in refused.json["error"]["message"]
+    passed_over = await pair.chat(CODE)
+    assert passed_over.told("fallback") == f"coder: {state}, out of memory"
+    card = (await pair.get("/v1/models/coder")).json
+    assert (card["state"], card["reason"]) == (state, "out of memory")
+
+
 async def test_without_a_table_everything_is_starting_and_the_process_lives(box: Box) -> None:
     await box.worker()
     answer = await box.chat()

@@ -6,6 +6,7 @@ The fixture fails a test whose worker printed one.
 import asyncio
 import json
 
+import psutil
 import pytest
 
 from tests.integration.router.conftest import Box, until
@@ -36,6 +37,12 @@ async def say(box: Box, raw: bytes, *, leave: bool = False) -> bytes:
         b"GET\r\n\r\n",
         HEAD + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}xxx",
         HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        HEAD
+        + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Content-Length: +2\r\n\r\n{}",
         HEAD + b"Content-Length: -1\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
@@ -44,10 +51,66 @@ async def say(box: Box, raw: bytes, *, leave: bool = False) -> bytes:
 )
 async def test_what_is_no_http_is_a_400_and_nobody_hears_of_it(pair: Box, raw: bytes) -> None:
     answer = await say(pair, raw)
-    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400", b"HTTP/1.1 431"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+    assert b"x-request-id: " in head
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "bad_request")
+    assert "\n" not in error["message"]
     assert not pair.upstreams["coder"].seen
     assert not pair.upstreams["chat"].seen
     assert (await pair.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "rest"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Length: 40", b"x" * 40),
+        (b"Content-Encoding: deflate\r\nTransfer-Encoding: chunked", b"3\r\nxxx\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/messages"])
+async def test_a_body_that_is_not_compressed_as_it_says_is_a_400_of_the_api(
+    pair: Box, path: bytes, headers: bytes, rest: bytes
+) -> None:
+    host, port = pair.listening.getsockname()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n")
+    await writer.drain()
+    await _asked(pair, 20)  # the worker has the head now, and waits for the rest
+    writer.write(rest)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not pair.upstreams["chat"].seen
+
+
+async def test_the_control_socket_answers_while_a_large_body_is_parsed(pair: Box) -> None:
+    turn = b'{"role":"user","name":"a","x":1},'
+    body = b'{"model":"nobody","messages":[' + turn * 950_000 + b"{}]}"
+    assert 29 << 20 < len(body) < 32 << 20
+    host, port = pair.listening.getsockname()
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-1])
+    await writer.drain()
+    await _asked(pair, 20)  # the worker has it all now but for the last byte
+    writer.write(body[-1:])
+    answered = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    await _asked(pair, 3)
+    early = answered.done()
+    async with asyncio.timeout(30):
+        assert (await answered).startswith(b"HTTP/1.1 404")
+    writer.close()
+    assert not early
+
+
+async def _asked(box: Box, times: int) -> None:
+    for _ in range(times):
+        await box.control("GET", "/upstreams")
 
 
 async def test_a_client_that_leaves_while_it_sends_costs_nothing(pair: Box) -> None:
@@ -90,6 +153,31 @@ async def test_many_that_leave_at_any_moment_leak_nothing(pair: Box) -> None:
         while await in_flight():
             await asyncio.sleep(0.02)
     assert (await pair.chat(model="chat")).status == 200
+
+
+async def test_a_client_that_stops_reading_and_then_leaves_frees_the_engine(pair: Box) -> None:
+    engine = pair.upstreams["coder"]
+    worker = psutil.Process(pair.workers[1].pid)
+    before = worker.memory_info().rss
+    for _ in range(64):
+        engine.chunks.put_nowait(b"data: " + b"x" * (1 << 20) + b"\n\n")
+    body = b'{"model":"coder","stream":true}'
+    host, port = pair.listening.getsockname()
+    _, writer = await asyncio.open_connection(host, port, limit=1)
+    writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def pulled() -> int:
+        return int((await pair.control("GET", "/upstreams"))["upstreams"]["coder"]["bytes"])
+
+    seen = -1
+    while (now := await pulled()) != seen or not now:
+        seen = now
+        await asyncio.sleep(0.2)
+    assert not engine.chunks.empty()
+    assert worker.memory_info().rss - before < 16 << 20
+    assert not engine.left.is_set()
+    writer.transport.abort()
+    await asyncio.wait_for(engine.left.wait(), 5)
 
 
 async def test_head_and_http10_are_answered(pair: Box) -> None:

@@ -1,11 +1,12 @@
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuserve.routing.body import BadBody, form_model, model_of, parse_object, with_model
+from gpuserve.routing.body import BadBody, model_of, parse_object, with_model
 
 
 @pytest.mark.parametrize(
@@ -89,10 +90,21 @@ def test_any_body_names_the_model_afterwards_and_keeps_the_rest(
     assert json.loads(with_model(raw, body, "coder")) == body | {"model": "coder"}
 
 
-def test_the_model_of_a_form_is_found() -> None:
-    raw = (
-        b'--x\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\n..\r\n'
-        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n'
-    )
-    assert form_model(raw) == "whisper"
-    assert form_model(b"--x--\r\n") is None
+def test_a_body_of_brackets_is_refused_before_it_takes_the_memory() -> None:
+    with pytest.raises(BadBody, match="more than 1,048,576 opening brackets"):
+        parse_object(b'{"a":[' + b"[]," * (1 << 20) + b"[]]}")
+    assert len(parse_object(b'{"a":[' + b"[]," * 1000 + b"[]]}")["a"]) == 1001
+
+
+def test_a_million_nested_names_are_not_collected() -> None:
+    raw = b'{"a":[' + b'{"model":"x"},' * 500_000 + b'{}],"model":"auto"}'
+    body = parse_object(raw)
+    tracemalloc.start()
+    try:
+        changed = with_model(raw, {"model": "auto", "a": []}, "c")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert json.loads(changed)["model"] == "c"
+    assert len(body["a"]) == 500_001
+    assert most < 1 << 20

@@ -1,11 +1,13 @@
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gpuserve.routing.classify import UNSURE, Verdict, classify
-from gpuserve.routing.syntax import SYNTAX, Syntax
+from gpuserve.routing.syntax import FENCE, FORMULA, SENTENCE, SYNTAX, Syntax
 from gpuserve.routing.turns import turns_of
+from gpuserve.routing.wrappers import unwrapped
 from tests.unit.routing.prompts import CODE, GENERAL
 
 
@@ -209,3 +211,37 @@ HINTED = [
     "values = ['a', 'b']; {'k': 1}",
     "@app.route(\n@property\nclass A(B):\nimport os\nconst x = 1\n",
 ]
+
+
+PIECES = ("1", "a", " ", "[1", "let a", "```\n{", "```\n{}", "<a>", "{'", "/a.", "a;", "a[")
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("first", ["", "[", "let ", "{'"])
+def test_the_time_of_each_pattern_grows_with_hostile_text_and_no_faster(
+    first: str, piece: str
+) -> None:
+    small, large = (first + piece * (size // len(piece)) for size in (4_000, 32_000))
+    for pattern in (*(syntax.pattern for syntax in SYNTAX), FENCE, FORMULA, SENTENCE):
+        # 8 if it is linear, 64 if it is not.
+        slower = _cpu_ns(pattern.findall, large) / _cpu_ns(pattern.findall, small)
+        assert slower < 28, pattern.pattern
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("first", ["", "```\n{", "<a>"])
+def test_the_time_of_unwrapping_grows_with_hostile_text_and_no_faster(
+    first: str, piece: str
+) -> None:
+    small, large = (first + piece * (size // len(piece)) for size in (480, 3_840))
+    assert _cpu_ns(unwrapped, large) / _cpu_ns(unwrapped, small) < 28
+
+
+def _cpu_ns(work: Callable[[str], object], text: str) -> int:
+    def once() -> int:
+        began = time.process_time_ns()
+        for _ in range(3):
+            work(text)
+        return time.process_time_ns() - began
+
+    return min(once() for _ in range(3))

@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from gpuserve import jsonvalues
@@ -63,6 +63,20 @@ def test_a_table_carries_what_the_controller_says_about_each_engine() -> None:
 def test_a_table_survives_its_file() -> None:
     table = made(coder=EngineWord(state="Ready", routable=True))
     assert jsonvalues.loads(RoutingTable, jsonvalues.dumps(table)) == table
+
+
+def test_a_table_of_a_later_controller_is_newer_whatever_it_counts() -> None:
+    old, new = made(), replace(made(), epoch=100.0, generation=1)
+    assert old.version < replace(old, generation=8).version < new.version
+    given = table_of(PROFILE, instance="b", generation=1, launches=(), states={}, epoch=100.0)
+    assert given.version == new.version
+
+
+def test_a_card_says_why_its_model_does_not_answer() -> None:
+    word = EngineWord(state="Failed", routable=False, reason="out of memory")
+    coder, *_, chat = model_cards(made(coder=word), created=5)[:3]
+    assert (coder["state"], coder["reason"]) == ("Failed", "out of memory")
+    assert "reason" not in chat
 
 
 def test_cards_list_every_public_name_and_auto() -> None:
