@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "heartbeat"
 
     @property
+    def families(self) -> Path:
+        """families.json: the processes of the engines, for whoever comes after a crash."""
+        return self.path / "families.json"
+
+    @property
     def logs(self) -> Path:
         """Log files of keeper, controller, routers and engines."""
         return self.path / "logs"
@@ -91,5 +96,5 @@ class RunDir:
         return self.path / "engines" / f"{name}.json"
 
     def engine_log(self, name: str) -> Path:
-        """logs/NAME.log: the engine's own output."""
-        return self.logs / f"{name}.log"
+        """logs/engines/NAME.log: the engine's own output."""
+        return self.logs / "engines" / f"{name}.log"

@@ -49,7 +49,7 @@ def replace_if_hung(heartbeat: Path, now_s: float) -> bool:
         found = json.loads(heartbeat.read_text(encoding="ascii"))
         pid, ticks, beat_s = int(found["pid"]), int(found["start_ticks"]), float(found["at_s"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # no heartbeat yet: the keeper's own start policy is at work
+        return False  # no heartbeat yet: nothing to compare with
     if now_s - beat_s < STALE_S or not same(pid, ticks):
         return False
     with suppress(ProcessLookupError):

@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from gpuserve.cli.target import run_dir_of
-from gpuserve.errors import ExitStatus, UsageError
+from gpuserve.errors import ExitStatus, NotRunning, UsageError
 from gpuserve.machine.control import Control, ControllerSilent, find_instance
 from gpuserve.rundir import RunDir
 
@@ -42,9 +42,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _log_of(run_dir: RunDir, model: str) -> Path:
     """Return the log of *model*, a name or an alias; raises UsageError with the known names."""
-    path = run_dir.engine_log(_canonical(run_dir, model))
-    known = sorted(p.stem for p in run_dir.logs.glob("*.log") if _is_engine(p))
-    if path.stem not in known:
+    name = _canonical(run_dir, model)
+    path = run_dir.engine_log(name)
+    known = sorted(p.name.removesuffix(".log") for p in path.parent.glob("*.log"))
+    if name not in known and find_instance(run_dir) is None and not known:
+        raise NotRunning(f"nothing runs in {run_dir.path}, and nothing has left a log there")
+    if name not in known:
         raise UsageError(
             f'there is no log of "{model}" in {run_dir.logs}',
             hint=f"logs: {', '.join(known)}" if known else "no engine has been started there",
@@ -61,11 +64,6 @@ def _canonical(run_dir: RunDir, model: str) -> str:
         except ControllerSilent:
             pass
     return model
-
-
-def _is_engine(path: Path) -> bool:
-    own = ("controller", "keeper", "watch", "gpuserve")
-    return path.stem not in own and not path.stem.startswith(("router_", "shim-"))
 
 
 def _follow(run_dir: RunDir, path: Path, offset: int) -> None:

@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.hint:
             say(f"hint: {error.hint}")
         return error.exit_status
+    except OSError as error:
+        # What a command expects to fail it has caught: this is a full disk, a closed stdout.
+        say(f"error: {error}")
+        return ExitStatus.UNAVAILABLE
     except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and people get a report
         return _report_crash(words, error)
 
@@ -100,7 +104,7 @@ def _run(words: list[str]) -> int:
         parser.print_help(sys.stderr)
         return ExitStatus.USAGE
     if args.command not in COMMANDS:
-        near = difflib.get_close_matches(args.command, COMMANDS, n=1)
+        near = difflib.get_close_matches(args.command, COMMANDS, n=1, cutoff=0.7)
         raise UsageError(
             f'no command "{args.command}"',
             hint=f"did you mean `gpuserve {near[0]}`?" if near else "`gpuserve --help` lists them",
@@ -110,7 +114,8 @@ def _run(words: list[str]) -> int:
     command.add_argument("--run-dir", metavar="DIR", type=Path, default=args.run_dir)
     module.configure(command)
     status: int = module.run(command.parse_args(args.rest))
-    sys.stdout.flush()
+    if sys.stdout is not None:  # None where it was closed
+        sys.stdout.flush()
     return status
 
 

@@ -45,8 +45,16 @@ def ask(args: argparse.Namespace, verb: str, done: Done) -> int:
                 break
             if verb != "stop":
                 refuse_failed({"models": [model]})
+            _refuse_overtaken(model, verb)
             if model["state"] == "Unkillable":
                 raise AnswerIsNo(f"{name} is Unkillable: {model['reason']}")
             time.sleep(LOOK_S)
     say(f"{name}: {model['state']} after {time.monotonic() - begun_s:.1f} s")
     return ExitStatus.DONE
+
+
+def _refuse_overtaken(model: dict[str, Any], verb: str) -> None:
+    """Raise AnswerIsNo when somebody has asked for the opposite meanwhile."""
+    wants = {"stop": False, "start": True, "restart": True, "drain": True}[verb]
+    if model["wanted"] != wants or (verb == "drain" and model["state"] != "Draining"):
+        raise AnswerIsNo(f"{model['name']} is {model['state']}: another command came in between")

@@ -10,13 +10,16 @@ from gpuserve import __version__
 from gpuserve.controller.run import Controller
 from gpuserve.controller.status import model_status, upstream_status
 from gpuserve.lifecycle.states import (
+    Draining,
     DrainRequested,
     Event,
+    Ready,
     RestartRequested,
     StartRequested,
     StopRequested,
 )
 
+SETTLE_LOOK_S = 0.01
 VERBS: dict[str, Callable[[], Event]] = {
     "start": StartRequested,
     "stop": StopRequested,
@@ -78,8 +81,12 @@ def _command(controller: Controller) -> Handler:
         if controller.stopping:
             return _refusal(409, "gpuserve is stopping")
         replica = controller.replicas[spec.name]
+        if verb == "drain" and not isinstance(replica.state, Ready | Draining):
+            return _refusal(409, f"{spec.name} is {replica.state.name}: there is nothing to drain")
         before = {"epoch": replica.epoch, "starts": controller.memory.of(spec.name).starts}
         replica.tell(VERBS[verb]())
+        while replica.busy:  # so that whoever looks next sees what was asked for
+            await asyncio.sleep(SETTLE_LOOK_S)
         return web.json_response({"name": spec.name, "before": before})
 
     return handler

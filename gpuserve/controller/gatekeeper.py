@@ -1,20 +1,27 @@
 """Carries out the gate: weights first, then one start per device once its memory has settled."""
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from gpuserve.controller import policies
 from gpuserve.controller.replica import Replica
+from gpuserve.controller.threads import in_thread
 from gpuserve.controller.weights import fetch
 from gpuserve.errors import GpuserveError
 from gpuserve.lifecycle import gate
 from gpuserve.lifecycle.states import Queued
+from gpuserve.machine.host import read_host
 
 LOOK_AGAIN_S = 1.0
+# Free memory has settled if it is the same over about this long.
+APART_S = 0.8
+STALE_LOOK_S = 5.0
+# NVML answers within milliseconds; a driver that hangs must not hang the gate.
+DRIVER_S = 10.0
 
 
 class Gatekeeper:
@@ -27,7 +34,8 @@ class Gatekeeper:
         self._profile = profile
         self._say = say
         self._wake = asyncio.Event()
-        self._free_before: dict[str, int] = {}
+        self._looks: dict[str, tuple[float, int]] = {}
+        self._reading: asyncio.Future[dict[str, int]] | None = None
         self._fetches: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
@@ -39,6 +47,7 @@ class Gatekeeper:
         try:
             while True:
                 queued = [r for r in self._replicas.values() if isinstance(r.state, Queued)]
+                self._end_fetches({replica.name for replica in queued})
                 if queued:
                     await self._look(queued)
                 with suppress(TimeoutError):
@@ -72,19 +81,47 @@ class Gatekeeper:
                 replica.explain(decision.reasons[replica.name])
 
     async def _free(self, devices: set[str]) -> dict[str, gate.Free]:
-        """Read free memory; a GPU's is compared with that of the look before."""
+        """Read free memory; a GPU's is compared with that of a look about a second ago."""
         now: dict[str, int] = {}
         if "cpu" in devices:
-            now["cpu"] = psutil.virtual_memory().available
-            self._free_before["cpu"] = now["cpu"]  # a host is never still
+            now["cpu"] = (await asyncio.to_thread(read_host)).ram_available_bytes
         if devices - {"cpu"}:
-            from gpuserve.machine.gpus import read_gpus
+            now |= await self._gpus()
+        at_s = time.monotonic()
+        found = {}
+        for device in devices:
+            bytes_now = now.get(device)
+            before = bytes_now if device == "cpu" else self._before(device, at_s)
+            found[device] = gate.Free(bytes_now, before)
+            if bytes_now is not None and (before is not None or device not in self._looks):
+                self._looks[device] = (at_s, bytes_now)
+        return found
 
-            with suppress(GpuserveError):
-                for gpu in await asyncio.to_thread(read_gpus):
-                    now[f"gpu{gpu.index}"] = gpu.free_bytes
-        before, self._free_before = self._free_before, now
-        return {d: gate.Free(now.get(d), before.get(d)) for d in devices}
+    def _before(self, device: str, at_s: float) -> int | None:
+        """Return an earlier reading that tells whether memory has settled, or None.
+
+        Two looks a moment apart say nothing, and one from long ago as little.
+        """
+        if device not in self._looks:
+            return None
+        then_s, bytes_then = self._looks[device]
+        if at_s - then_s > STALE_LOOK_S:
+            del self._looks[device]
+            return None
+        return bytes_then if at_s - then_s >= APART_S else None
+
+    async def _gpus(self) -> dict[str, int]:
+        """Return free bytes by device; {} where the driver fails or does not answer in time."""
+        if self._reading is None or self._reading.done():
+            self._reading = in_thread(_read_gpus)
+        done, _ = await asyncio.wait({self._reading}, timeout=DRIVER_S)
+        return self._reading.result() if done else {}
+
+    def _end_fetches(self, queued: set[str]) -> None:
+        """Cancel the fetches of engines that are not to start any more."""
+        for name, task in self._fetches.items():
+            if name not in queued:
+                task.cancel()
 
     def _start_fetch(self, replica: Replica) -> None:
         running = self._fetches.get(replica.name)
@@ -93,6 +130,12 @@ class Gatekeeper:
 
     async def _fetch(self, replica: Replica) -> None:
         """Have the weights of *replica* here, or tell it that they cannot be had."""
+        try:
+            await self._fetch_now(replica)
+        except (OSError, GpuserveError) as error:
+            replica.miss_weights(f"cannot fetch: {error}", hopeless=False, epoch=replica.epoch)
+
+    async def _fetch_now(self, replica: Replica) -> None:
         from gpuserve.machine.hub import weights_here
 
         epoch = replica.epoch
@@ -105,6 +148,15 @@ class Gatekeeper:
                 return
         replica.weights_here = True
         self.wake()
+
+
+def _read_gpus() -> dict[str, int]:
+    from gpuserve.machine.gpus import see_gpus
+
+    try:
+        return {f"gpu{gpu.index}": gpu.free_bytes for gpu in see_gpus(os.environ).gpus}
+    except GpuserveError:
+        return {}
 
 
 def _has_weights(replica: Replica) -> bool:

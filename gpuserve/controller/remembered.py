@@ -20,9 +20,11 @@ class Remembered:
 
     stopped: bool = False
     held: bool = False  # drained by the operator, and to stay so
+    restarting: bool = False  # asked for by the operator, not yet begun
     failures: int = 0
     failed: str | None = None
     starts: int = 0
+    restarts: int = 0  # starts that followed a failure
     last_start_s: float | None = None
 
 

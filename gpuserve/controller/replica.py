@@ -17,8 +17,11 @@ from typing import Protocol
 
 from gpuserve.controller.remembered import Memory
 from gpuserve.keeperconf import engine_program
+from gpuserve.lifecycle.logline import spoiled_by_neighbour
 from gpuserve.lifecycle.states import (
+    After,
     Arm,
+    BackingOff,
     Command,
     Disarm,
     DrainRequested,
@@ -47,6 +50,7 @@ from gpuserve.lifecycle.states import (
 from gpuserve.lifecycle.step import Policy, step
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
+from gpuserve.machine.ports import why_not_bindable
 from gpuserve.machine.processes import descendants, everything, same
 from gpuserve.plan import Launch
 from gpuserve.rundir import RunDir
@@ -72,6 +76,9 @@ class Box(Protocol):
 
     async def start_program(self, program: str) -> int:
         """Have the keeper start a program; return its pid, 0 if it ended at once."""
+
+    async def find_program(self, program: str) -> int:
+        """Return the pid of a program as the keeper has it, 0 if it does not run."""
 
     async def state_changed(self, replica: "Replica") -> None:
         """Make a new state known to the routers before anything is done about it."""
@@ -99,6 +106,7 @@ class Replica:
         self.reason: str | None = None
         self.last_error: str | None = None
         self.weights_here = False
+        self.cache: dict[str, str] = {}  # labels of vLLM's cache_config_info
         self._policy = policy
         self._box = box
         self._epoch = 0
@@ -124,6 +132,11 @@ class Replica:
     def busy(self) -> bool:
         """Whether an event is still to be taken, or being carried out."""
         return self._undecided > 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it should run, now or after what is being done to it."""
+        return self.state.wanted and getattr(self.state, "after", None) is not After.STOP
 
     @property
     def shim_pid(self) -> int:
@@ -185,7 +198,7 @@ class Replica:
         if changed:
             self._enter(before, event, reason)
             await self._box.state_changed(self)
-        self._remember(event)
+        self._remember(before, event)
         for command in commands:
             await self._carry_out(command)
 
@@ -207,15 +220,31 @@ class Replica:
         told = f"{self.name}: {before.name} -> {self.state.name} ({took_s:.1f} s)"
         self._box.say(f"{told}: {self.reason}" if self.reason else told)
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, before: State, event: Event) -> None:
         failed = (self.reason or "it failed") if isinstance(self.state, Failed) else None
         fields: dict[str, object] = {"failed": failed, "failures": self.state.failures}
+        if isinstance(before, BackingOff) and isinstance(event, TimerFired):
+            fields["restarts"] = self._box.memory.of(self.name).restarts + 1
         if not self._box.stopping:  # only the operator's word outlives the instance
-            if isinstance(event, StopRequested):
-                fields["stopped"] = True
-            elif isinstance(event, StartRequested | RestartRequested | DrainRequested):
-                fields["stopped"] = False
+            fields |= self._wish(event)
         self._box.memory.change(self.name, **fields)
+
+    def _wish(self, event: Event) -> dict[str, bool]:
+        """Return what the operator wants since *event*, for a controller after this one."""
+        match event:
+            case StopRequested():
+                return {"stopped": True, "held": False, "restarting": False}
+            case StartRequested():
+                return {"stopped": False, "held": False, "restarting": False}
+            case RestartRequested():
+                return {"stopped": False, "held": False, "restarting": True}
+            case DrainRequested():
+                return {"stopped": False, "held": True, "restarting": False}
+            case GateOpened():
+                return {"restarting": False}
+            case Exited() if isinstance(self.state, Stopped):
+                return {"stopped": True, "held": False}  # it died while it was held
+        return {}
 
     async def _carry_out(self, command: Command) -> None:
         match command:
@@ -241,14 +270,22 @@ class Replica:
 
     async def _spawn(self) -> None:
         self._launch_id = f"{time.time_ns():x}"
+        self.cache = {}
+        if self.launch.port is not None:
+            why = await asyncio.to_thread(why_not_bindable, "127.0.0.1", self.launch.port)
+            if why is not None:
+                self.tell(Exited(), reason=f"cannot listen on port {self.launch.port}: {why}")
+                return
         run_dir = self._box.run_dir
         try:
             self._remove_socket()
             self._write_launch()
             pid = await self._box.start_program(engine_program(self.name))
         except (OSError, KeeperGone, KeeperRefused, KeeperStopping) as error:
-            self.tell(Exited(), reason=f"cannot start: {error}")
-            return
+            pid = await self._find_program()
+            if pid == 0:
+                self.tell(Exited(), reason=f"cannot start: {error}")
+                return
         self._box.memory.change(self.name, starts=self._box.memory.of(self.name).starts + 1)
         ticks = everything().get(pid)
         if pid == 0 or ticks is None:
@@ -256,6 +293,12 @@ class Replica:
             self._end(found if found and found.launch_id == self._launch_id else None)
             return
         self._follow(pid, ticks.start_ticks)
+
+    async def _find_program(self) -> int:
+        """Return the shim's pid if the keeper has started it though it did not say so in time."""
+        with suppress(KeeperGone, KeeperStopping, KeeperRefused):
+            return await self._box.find_program(engine_program(self.name))
+        return 0
 
     def _remove_socket(self) -> None:
         if self.launch.socket:
@@ -333,8 +376,11 @@ class Replica:
                 self.last_error = found.last_error if found else None
             starting = isinstance(self.state, Starting)
             code = found.exit_code if found else None
-            hopeless = starting and code in HOPELESS_CODES
-            self.tell(Exited(hopeless=hopeless), reason=None if asked else end_reason(found))
+            ended = Exited(
+                hopeless=starting and code in HOPELESS_CODES,
+                excused=starting and spoiled_by_neighbour(found.last_error if found else None),
+            )
+            self.tell(ended, reason=None if asked else end_reason(found))
 
         task = asyncio.create_task(deliver())
         self._ending.add(task)

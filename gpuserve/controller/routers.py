@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -11,8 +13,16 @@ from gpuserve.rundir import RunDir
 TIMEOUT_S = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the routers have going with one upstream."""
+
+    in_flight: int
+    received_bytes: int
+
+
 class Routers:
-    """The workers' control sockets. Workers that do not answer are left out, not waited for."""
+    """The workers' control sockets."""
 
     def __init__(self, run_dir: RunDir, slots: Iterable[int]) -> None:
         self._run_dir = run_dir
@@ -23,22 +33,38 @@ class Routers:
         calls = (self._call(slot, "POST", "/reload", table) for slot in self._slots)
         await asyncio.gather(*calls)
 
-    async def in_flight(self) -> dict[str, int]:
-        """Return the requests in flight by upstream, where there are any, over all workers."""
-        total: dict[str, int] = {}
+    async def silent(self) -> set[int]:
+        """Return the slots whose worker is there and does not answer."""
+        answers = await asyncio.gather(
+            *(self._call(slot, "GET", "/upstreams") for slot in self._slots)
+        )
+        return {slot for slot, answer in zip(self._slots, answers, strict=True) if answer is None}
+
+    async def tallies(self) -> dict[str, Tally] | None:
+        """Return what goes on by upstream, over all workers; None if a worker does not answer.
+
+        A worker that is gone has nothing in flight; one that is silent is busy, not idle.
+        """
+        total: dict[str, Tally] = {}
         answers = await asyncio.gather(
             *(self._call(slot, "GET", "/upstreams") for slot in self._slots)
         )
         for answer in answers:
-            rows = answer.get("upstreams", {}) if isinstance(answer, dict) else {}
-            for name, row in rows.items():
-                total[name] = total.get(name, 0) + int(row.get("in_flight", 0))
-        return {name: count for name, count in total.items() if count}
+            if answer is None:
+                return None
+            for name, row in answer.get("upstreams", {}).items():
+                before = total.get(name, Tally(0, 0))
+                total[name] = Tally(
+                    before.in_flight + int(row.get("in_flight", 0)),
+                    before.received_bytes + int(row.get("bytes", 0)),
+                )
+        return total
 
-    async def _call(self, slot: int, method: str, path: str, body: bytes | None = None) -> object:
+    async def _call(
+        self, slot: int, method: str, path: str, body: bytes | None = None
+    ) -> dict[str, Any] | None:
+        """Return the worker's answer, {} if there is no such worker, None if it is silent."""
         socket = self._run_dir.router_socket(slot)
-        if not socket.exists():
-            return None
         connector = aiohttp.UnixConnector(str(socket), force_close=True)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
@@ -46,6 +72,9 @@ class Routers:
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.request(method, f"http://router{path}", data=body) as response,
             ):
-                return await response.json()
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+                answer = await response.json()
+                return answer if isinstance(answer, dict) else {}
+        except TimeoutError:
             return None
+        except (aiohttp.ClientError, OSError, ValueError):
+            return {}

@@ -5,25 +5,24 @@ runs in a thread with a deadline.
 """
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gpuserve.controller import policies, strays
 from gpuserve.controller.gatekeeper import Gatekeeper
+from gpuserve.controller.prober import Prober
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.routes import Routes
 from gpuserve.keeperconf import engine_program, router_program
-from gpuserve.lifecycle.liveness import Watch, observe
 from gpuserve.lifecycle.states import (
     After,
     DrainEnded,
@@ -31,11 +30,9 @@ from gpuserve.lifecycle.states import (
     EngineFound,
     Failed,
     Hurried,
-    ProbeMissed,
-    ProbePassed,
     Queued,
     Ready,
-    StallSeen,
+    RestartRequested,
     Starting,
     StartRequested,
     State,
@@ -43,12 +40,12 @@ from gpuserve.lifecycle.states import (
     StopRequested,
     Unkillable,
 )
-from gpuserve.machine import cgroup
+from gpuserve.machine import cgroup, families
 from gpuserve.machine.files import overwrite_file
-from gpuserve.machine.instance import Instance
+from gpuserve.machine.instance import Instance, release
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
 from gpuserve.machine.probe import Probe
-from gpuserve.machine.processes import everything, read
+from gpuserve.machine.processes import descendants, everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
@@ -56,12 +53,10 @@ from gpuserve.profile.spec import Patience
 from gpuserve.rundir import RunDir
 
 HEARTBEAT_S = 2.0
-PROBE_STARTING_S = 0.5
-PROBE_S = 2.5
-PROBE_MISSED_S = 0.5
-MISSES = 2  # in a row, before a ready engine is taken out of the routes
 DRAIN_LOOK_S = 0.2
 END_LOOK_S = 0.05
+CLOSE_S = 5.0
+HUNG_LOOKS = 4
 HOUSEKEEPING_S = 5.0
 PROGRESS_S = 15.0
 
@@ -84,6 +79,8 @@ class Controller:
         self._router_slots = range(workers + 1)
         self._routers = Routers(run_dir, range(1, 2 * workers + 1))
         self._routes = Routes(run_dir, plan, self._routers, self.memory, self.say)
+        self._silent: dict[int, int] = {}  # router slots, and for how many looks
+        self._seen: set[tuple[int, int]] = set()  # processes that were once below a shim
         self._adopted = False
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +93,11 @@ class Controller:
         """Tell the operator, and systemd in one line."""
         self._voice.say(line)
 
+    async def find_program(self, program: str) -> int:
+        """Return the pid of *program* as the keeper has it, 0 if it does not run."""
+        kept = await asyncio.to_thread(self._keeper.processes)
+        return kept[program].pid if program in kept else 0
+
     async def start_program(self, program: str) -> int:
         """Have the keeper start *program*; return its pid."""
         return await asyncio.to_thread(self._keeper.start, program)
@@ -106,10 +108,7 @@ class Controller:
             await self.publish()
         self._gate.wake()
         if isinstance(replica.state, Draining):
-            self.memory.change(replica.name, held=replica.state.after is After.HOLD)
             self._spawn(self._watch_drain(replica, replica.epoch))
-        else:
-            self.memory.change(replica.name, held=False)
         if isinstance(replica.state, Unkillable):
             replica.kill_tree()
         self._tell_service()
@@ -121,9 +120,9 @@ class Controller:
             kept = await asyncio.to_thread(self._keeper.processes)
         except (KeeperGone, KeeperStopping):
             return 0
-        found = strays.find(self.keeper_pid, (p.pid for p in kept.values()), table)
-        # The voice of a detached start, or a fetch that outlived its controller, is no engine,
-        # but nobody answers for it either.
+        known = {process.pid for process in kept.values()} | set(self.instance.children)
+        seen = self._seen if self.keeper_pid == 1 else None
+        found = strays.find(self.keeper_pid, known, table, seen)
         if found:
             self.say(f"ending {len(found)} processes that a killed shim left behind")
             await strays.end(found)
@@ -145,12 +144,13 @@ class Controller:
         for replica, probe in await asyncio.gather(*made):
             self.replicas[replica.name] = replica
             self._spawn(replica.run())
-            self._spawn(self._probe(replica, probe))
+            self._spawn(Prober(replica, probe, self._routers, self).run())
         self._adopted = True
         await begun()
         await self.publish()
         self._service.say("READY=1")
         self._tell_service()
+        await self.end_strays()
         for task in (self._beat(), self._gate.run(), self._keep_house(), self._tell_progress()):
             self._spawn(task)
         await self._ended.wait()
@@ -165,7 +165,8 @@ class Controller:
             signal.signal(number, signal.SIG_IGN)
         for running in self._tasks:
             running.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
 
     async def _keeper_processes(self) -> dict[str, KeptProcess]:
         """Return the keeper's processes; it has just started us, so it will answer."""
@@ -206,6 +207,8 @@ class Controller:
         self.say(f"{name}: adopted, {replica.state.name}")
         if remembered.stopped:
             replica.tell(StopRequested())
+        elif remembered.restarting:
+            replica.tell(RestartRequested())
         return replica, probe
 
     async def _told_to_end(self) -> None:
@@ -213,6 +216,8 @@ class Controller:
         if os.getppid() != self.keeper_pid:
             self.say("the keeper is gone: ending every engine")
             await self.end(hurry=True)
+            families.end(self._seen)
+            release(self.run_dir, self.instance.identity)
             return
         try:
             stopping = await asyncio.to_thread(self._keeper.is_stopping)
@@ -248,38 +253,30 @@ class Controller:
             await self.publish()
         for replica in self.replicas.values():
             replica.tell(Hurried() if hurry else StopRequested(), reason="gpuserve is stopping")
+        elsewhere = asyncio.create_task(self._drain_upstreams(hurry=hurry))
         while any(_is_ending(replica) for replica in self.replicas.values()):
             await asyncio.sleep(END_LOOK_S)
-        if not hurry:
-            await self._drain_upstreams()
+        await elsewhere
         await self.end_strays()
-        self._clean()
         self.say("every engine has ended")
 
-    async def _drain_upstreams(self) -> None:
+    async def _drain_upstreams(self, *, hurry: bool) -> None:
         """Wait for what is in flight to servers that are not ours, as long as for an engine."""
         patience = [launch.patience for launch in self.plan.launches] or [Patience()]
         names = {upstream.name for upstream in self.plan.profile.upstreams}
+        if hurry or not names:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(max(p.drain_timeout_s for p in patience)):
-                while names & set(await self._routers.in_flight()):
+                while await self._in_flight(names) != 0:
                     await asyncio.sleep(DRAIN_LOOK_S)
 
-    def _clean(self) -> None:
-        """Remove what means that an instance runs; logs and what is remembered stay."""
-        run_dir = self.run_dir
-        for launch in self.plan.launches:
-            for path in (
-                run_dir.launch(launch.name),
-                run_dir.engine_status(launch.name),
-                run_dir.engine_socket(launch.name),
-            ):
-                path.unlink(missing_ok=True)
-        for path in (
-            *(run_dir.routing, run_dir.plan, run_dir.keeper_conf),
-            *(run_dir.heartbeat, run_dir.instance, run_dir.lock),
-        ):
-            path.unlink(missing_ok=True)
+    async def _in_flight(self, names: Collection[str]) -> int | None:
+        """Return how many requests are in flight to *names*, None if a router does not answer."""
+        tallies = await self._routers.tallies()
+        if tallies is None:
+            return None
+        return sum(tallies[name].in_flight for name in names if name in tallies)
 
     # ── loops ────────────────────────────────────────────────────────────────────────────
 
@@ -310,46 +307,6 @@ class Controller:
                 overwrite_file(self.run_dir.heartbeat, json.dumps(beat).encode())
             await asyncio.sleep(HEARTBEAT_S)
 
-    async def _probe(self, replica: Replica, probe: Probe) -> None:
-        try:
-            await self._probe_for_ever(replica, probe)
-        finally:
-            await probe.close()
-
-    async def _probe_for_ever(self, replica: Replica, probe: Probe) -> None:
-        watch = Watch(moved_s=time.monotonic(), answered_s=time.monotonic())
-        watched_epoch = -1
-        misses = 0
-        while not self.stopping:
-            if not replica.state.probed:
-                await asyncio.sleep(PROBE_STARTING_S)
-                continue
-            epoch = replica.epoch
-            starting = isinstance(replica.state, Starting)
-            if starting and epoch != watched_epoch:
-                now_s = time.monotonic()
-                watch, watched_epoch = Watch(moved_s=now_s, answered_s=now_s), epoch
-            reading = await probe.read()
-            if reading.health == "silent":
-                flying = (await self._routers.in_flight()).get(replica.name, 0)
-                reading = dataclasses.replace(reading, in_flight=flying)
-            timeout_s = replica.launch.patience.liveness_timeout_s
-            watch, finding = observe(watch, reading, timeout_s)
-            misses = misses + 1 if finding == "missed" else 0
-            if finding == "passed":
-                if starting and (found := replica.status()) is not None:
-                    replica.follow_engine(found.pid)
-                replica.tell(ProbePassed(), epoch=epoch)
-            elif finding == "missed" and misses >= MISSES:
-                replica.tell(ProbeMissed(), epoch=epoch, reason=_unhealthy(reading.health))
-            elif finding == "stalled":
-                replica.tell(
-                    StallSeen(),
-                    epoch=epoch,
-                    reason=f"requests run and nothing moves ({timeout_s:g} s)",
-                )
-            await asyncio.sleep(_pause_s(replica.state, misses, timeout_s))
-
     async def _watch_drain(self, replica: Replica, epoch: int) -> None:
         """Say when nothing is in flight; hold back while a neighbour starts.
 
@@ -357,19 +314,21 @@ class Controller:
         (vllm-project/vllm#56830). The drain's own timer still wins.
         """
         while replica.epoch == epoch:
-            flying = (await self._routers.in_flight()).get(replica.name, 0)
-            devices = set(replica.launch.gate)
-            neighbour = any(
-                isinstance(other.state, Starting) and devices & set(other.launch.gate)
-                for other in self.replicas.values()
-                if other is not replica
-            )
-            if flying == 0 and (self.stopping or not neighbour):
-                replica.reason = "drained" if _held(replica.state) else replica.reason
+            flying = await self._in_flight((replica.name,))
+            if flying == 0 and (self.stopping or not self._neighbour_starts(replica)):
+                replica.reason = "drained" if _held(replica.state) else None
                 replica.tell(DrainEnded(), epoch=epoch)
                 return
-            replica.reason = f"{flying} requests in flight" if flying else "a neighbour starts"
+            replica.reason = _drain_reason(flying)
             await asyncio.sleep(DRAIN_LOOK_S)
+
+    def _neighbour_starts(self, replica: Replica) -> bool:
+        devices = set(replica.launch.gate)
+        return any(
+            isinstance(other.state, Starting) and devices & set(other.launch.gate)
+            for other in self.replicas.values()
+            if other is not replica
+        )
 
     async def _keep_house(self) -> None:
         """Every few seconds: routers that gave up, strays, the watchdog."""
@@ -383,9 +342,36 @@ class Controller:
             except (KeeperGone, KeeperStopping):
                 continue
             self._service.ping_watchdog()
+            self._remember_families()
             if not self.stopping:
                 await self._start_routers(kept)
+                await self._replace_hung_routers(kept)
                 await self.end_strays()
+
+    async def _replace_hung_routers(self, kept: dict[str, KeptProcess]) -> None:
+        """Kill a worker that has not answered for HUNG_LOOKS looks; the keeper starts another."""
+        silent = await self._routers.silent()
+        self._silent = {slot: self._silent.get(slot, 0) + 1 for slot in silent}
+        for slot, looks in self._silent.items():
+            process = kept.get(router_program(slot))
+            if looks >= HUNG_LOOKS and process is not None and process.pid:
+                self.say(f"router {slot} does not answer: replacing it (pid {process.pid})")
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+    def _remember_families(self) -> None:
+        """Note what is below the shims now, for the time when a shim is gone.
+
+        Also on disk, for an `up` after everything was killed at once.
+        """
+        table = everything()
+        shims = [replica.shim_pid for replica in self.replicas.values() if replica.shim_pid]
+        below = {(p.pid, p.start_ticks) for pid in shims for p in descendants(pid, table)}
+        still = {(p.pid, p.start_ticks) for p in table.values()}
+        before, self._seen = self._seen, (self._seen | below) & still
+        if self._seen != before:
+            with suppress(OSError):
+                families.write(self.run_dir, self._seen)
 
     async def _start_routers(self, kept: dict[str, KeptProcess]) -> None:
         for slot in self._router_slots:
@@ -430,18 +416,11 @@ def progress_line(replica: Replica, last_start_s: float | None) -> str | None:
     return None
 
 
+def _drain_reason(flying: int | None) -> str:
+    if flying is None:
+        return "a router is too busy to say what is in flight"
+    return f"{flying} requests in flight" if flying else "waits while a neighbour starts"
+
+
 def _held(state: State) -> bool:
     return isinstance(state, Draining) and state.after is After.HOLD
-
-
-def _unhealthy(health: str) -> str:
-    return {
-        "dead": "/health says that the engine is dead",
-        "refused": "nothing listens any more",
-    }.get(health, "does not answer")
-
-
-def _pause_s(state: State, misses: int, timeout_s: float) -> float:
-    if isinstance(state, Starting):
-        return PROBE_STARTING_S
-    return PROBE_MISSED_S if misses else min(PROBE_S, timeout_s / 4)

@@ -1,5 +1,6 @@
 """`status --json`: what runs, since when, and why not. Plain values of the contract."""
 
+from contextlib import suppress
 from typing import Any
 
 from gpuserve.controller.remembered import Remembered
@@ -22,13 +23,13 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "aliases": list(launch.aliases),
         "state": replica.state.name,
         "ready": isinstance(replica.state, Ready),
-        "wanted": replica.state.wanted,
+        "wanted": replica.wanted,
         "pid": found.pid if found else None,
         "shim_pid": replica.shim_pid or None,
         "port": launch.port,
         "socket": launch.socket,
         "gpus": list(launch.gpus),
-        "restarts": max(0, remembered.starts - 1),
+        "restarts": remembered.restarts,
         "starts": remembered.starts,
         "failures": replica.state.failures,
         "since_s": round(replica.phase_s, 3),
@@ -39,7 +40,7 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "dropped_log_lines": found.dropped_lines if found else 0,
         "memory": {
             "predicted": predicted(launch.predicted),
-            "actual": actual(found.allocated if found else {}),
+            "actual": actual(found.allocated if found else {}, replica.cache),
         },
     }
 
@@ -64,8 +65,12 @@ def predicted(footprint: Footprint | None) -> dict[str, Any]:
     }
 
 
-def actual(allocated: dict[str, float]) -> dict[str, Any]:
-    """Return what the engine's own log says that it allocated."""
+def actual(allocated: dict[str, float], cache: dict[str, str]) -> dict[str, Any]:
+    """Return what the engine allocated: by its log, and by the labels of its metrics.
+
+    *cache* are those of vllm:cache_config_info, which mean the same in every release; the
+    log's token line does not, for hybrid models (vllm-project/vllm#43308).
+    """
     found: dict[str, Any] = {}
     for key, name in (
         ("weights_gib", "weights_bytes"),
@@ -78,4 +83,11 @@ def actual(allocated: dict[str, float]) -> dict[str, Any]:
         found["kv_cache_tokens"] = int(allocated["kv_cache_tokens"])
     if "max_concurrency" in allocated:
         found["max_concurrency"] = allocated["max_concurrency"]
+    for label, name, kind in (
+        ("kv_cache_size_tokens", "kv_cache_tokens", int),
+        ("kv_cache_max_concurrency", "max_concurrency", float),
+        ("kv_cache_memory_bytes", "kv_cache_bytes", int),
+    ):
+        with suppress(KeyError, ValueError):  # absent in older releases, or the word None
+            found[name] = kind(float(cache[label]))
     return found

@@ -6,7 +6,7 @@ child, with its GPU memory. Ancestry is all that is needed to know it.
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from gpuserve.machine.processes import Process, descendants, everything, signal_all
 
@@ -15,8 +15,17 @@ _LOOK_AGAIN_S = 0.1
 _PATIENCE_S = 15.0
 
 
-def find(keeper_pid: int, kept: Iterable[int], table: dict[int, Process]) -> list[Process]:
+def find(
+    keeper_pid: int,
+    kept: Iterable[int],
+    table: dict[int, Process],
+    seen: Collection[tuple[int, int]] | None = None,
+) -> list[Process]:
     """Return the keeper's children in *table* that are not in *kept*, with their descendants.
+
+    *kept* are pids that somebody answers for. *seen*, where it is given, restricts the answer
+    to processes (pid, start) that were once seen below a shim: as pid 1 of a container the
+    keeper is given every orphan, whoever's it was.
 
     *table* must have been read before *kept* was asked for: a process that the keeper started
     in between is then in *kept* but not in *table*, never the other way round.
@@ -24,7 +33,9 @@ def find(keeper_pid: int, kept: Iterable[int], table: dict[int, Process]) -> lis
     known = set(kept)
     strays = []
     for process in table.values():
-        if process.ppid == keeper_pid and process.pid not in known and not process.zombie:
+        if process.ppid != keeper_pid or process.pid in known or process.zombie:
+            continue
+        if seen is None or (process.pid, process.start_ticks) in seen:
             strays += [process, *descendants(process.pid, table)]
     return strays
 

@@ -10,10 +10,10 @@ from gpuserve import __version__, jsonvalues
 from gpuserve.daemon import directory
 from gpuserve.errors import HostUnavailable
 from gpuserve.keeperconf import KeptEngine, keeper_conf
-from gpuserve.machine import instance
+from gpuserve.machine import families, instance
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.kernel import become_subreaper
-from gpuserve.machine.processes import read
+from gpuserve.machine.processes import everything, read
 from gpuserve.plan import Plan
 from gpuserve.rundir import RunDir
 
@@ -45,6 +45,9 @@ def write_down(run_dir: RunDir, plan: Plan) -> None:
                 url=url_of(plan),
                 started_unix_s=time.time(),
                 version=__version__,
+                children=tuple(
+                    process.pid for process in everything().values() if process.ppid == os.getpid()
+                ),
             ),
         )
     except OSError as error:
@@ -69,9 +72,21 @@ def become_keeper(run_dir: RunDir) -> NoReturn:
 
 
 def prepare_directory(run_dir: RunDir, plan: Plan) -> None:
-    """Check the port and write the files, with the lock held; raises HostUnavailable."""
-    with directory.locked(run_dir):
+    """Check the ports and write the files, with the lock held; raises HostUnavailable."""
+    # From here on files say that an instance runs: a signal waits until the keeper can answer it
+    # by removing them. The mask survives exec.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    with instance.locked(run_dir):
         directory.refuse_if_running(run_dir)
-        directory.refuse_if_port_taken(plan.profile.server.host, plan.profile.server.port)
-        directory.remove_leftovers(run_dir)
+        try:
+            directory.refuse_if_ports_taken(plan)
+        except HostUnavailable:
+            run_dir.lock.unlink(missing_ok=True)
+            raise
+        orphans = families.end(families.read(run_dir))
+        if orphans:
+            pids = ", ".join(str(process.pid) for process in orphans)
+            print(f"ended what an instance that was killed has left: pid {pids}", file=sys.stderr)
+        instance.remove_leftovers(run_dir)
+        directory.make_subdirectories(run_dir)
         write_down(run_dir, plan)

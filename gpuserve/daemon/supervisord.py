@@ -1,14 +1,19 @@
-"""supervisord as it is, but for a stderr that cannot end it.
+"""supervisord as it is, but for a stderr that cannot end it, and a run directory to leave clean.
 
 When a log file cannot be written, supervisord writes a traceback to stderr (supervisor 4.3,
 loggers.py, `handleError`); where stderr is a file on the same full disk, or a terminal that
 went away, that raises again and ends the keeper with every engine.
 """
 
+import signal
 import sys
-from typing import TextIO
+from pathlib import Path
+from typing import NoReturn, TextIO
 
 from supervisor import supervisord
+
+from gpuserve.machine import instance
+from gpuserve.rundir import RunDir
 
 
 class Unfailing:
@@ -38,10 +43,25 @@ class Unfailing:
         return self._stream.isatty()
 
 
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
 def main() -> None:
-    """Run supervisord with the arguments of this process."""
+    """Run supervisord with the arguments of this process, `-n -c RUN_DIR/keeper.conf`."""
     sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)
-    supervisord.main()
+    run_dir = RunDir(Path(sys.argv[-1]).parent)
+    own = instance.read(run_dir)
+    stops = (signal.SIGTERM, signal.SIGINT)
+    try:
+        for number in stops:  # supervisord sets its own handlers once it is ready for them
+            signal.signal(number, _leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        supervisord.main()
+    finally:
+        # Every process has ended, so this is the moment from which nothing runs here.
+        if own is not None:
+            instance.release(run_dir, own.identity)
 
 
 if __name__ == "__main__":

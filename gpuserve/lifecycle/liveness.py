@@ -21,7 +21,9 @@ class Reading:
     `health` is what `/health` did: "ok", "dead" (an error status), "refused" (nothing
     listens) or "silent" (no answer in time). `progress` are counters that change when the
     engine works, None when /metrics did not answer or has none. `running` counts the
-    requests in the engine, and `in_flight` those that the router has sent it.
+    requests in the engine by its own word, which comes with the output of a step: an idle
+    engine whose first step hangs still says 0. So `in_flight` counts those that the router has
+    sent it, and `received_bytes` what the router has had back.
     """
 
     at_s: float
@@ -29,6 +31,7 @@ class Reading:
     progress: tuple[float, ...] | None = None
     running: int = 0
     in_flight: int = 0
+    received_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class Watch:
 
     moved_s: float  # when progress was seen last, or there was nothing to do
     progress: tuple[float, ...] | None = None
+    received_bytes: int = 0
     served: bool = False  # it has made progress at least once since it started
     answered_s: float = 0.0  # when it answered anything last
 
@@ -53,11 +57,16 @@ def observe(watch: Watch, reading: Reading, timeout_s: float) -> tuple[Watch, Fi
     *timeout_s*. "unsure": it does not answer, which a long step explains as well as a hang.
     """
     busy = reading.running > 0 or reading.in_flight > 0
-    moved = reading.progress is not None and reading.progress != watch.progress
-    if reading.progress is not None:
-        first = watch.progress is None
-        served = watch.served or (moved and not first)
-        watch = replace(watch, progress=reading.progress, served=served)
+    answered = reading.received_bytes != watch.received_bytes
+    counted = reading.progress is not None and reading.progress != watch.progress
+    moved = answered or counted
+    served = watch.served or answered or (counted and watch.progress is not None)
+    watch = replace(
+        watch,
+        progress=watch.progress if reading.progress is None else reading.progress,
+        received_bytes=reading.received_bytes,
+        served=served,
+    )
     if moved or not busy:
         watch = replace(watch, moved_s=reading.at_s)
     if reading.health != "silent" or reading.progress is not None:

@@ -42,7 +42,10 @@ _GRAPHS = re.compile(r"Graph capturing finished in .* took (-?[0-9.]+) GiB")
 _EXCEPTION = re.compile(
     r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::\s*\S.*)?$"
 )
-_PROGRAM_ERROR = re.compile(r"^(?:[\w.-]+: )+error: \S", re.IGNORECASE)
+_PROGRAM_ERROR = re.compile(r"^(?:[\w./-]+: )+error: \S", re.IGNORECASE)
+# Any other program's: a level word at the beginning.
+_LEVEL_WORD = re.compile(r"^(?:ERROR|FATAL|CRITICAL|error|Error|fatal|Fatal)\b[:\]]?\s*\S")
+_DEATH = re.compile(r"Segmentation fault|Illegal instruction|Bus error|command not found")
 # Wrappers that vLLM raises when something else went wrong before.
 _WRAPPER = re.compile(
     r"Engine core initialization failed|EngineCore failed to start|"
@@ -50,6 +53,12 @@ _WRAPPER = re.compile(
     r"KeyboardInterrupt|CancelledError|Engine process failed to start"
 )
 MAX_ERROR_CHARS = 500
+ORDINARY = 1  # the weight of a line that does not look like an error
+# Longer lines are read up to here: no line of interest is longer, and patterns cost more than
+# their length on hostile ones.
+MAX_READ_CHARS = 600
+# vLLM's own assertion (v1/worker/gpu_worker.py) when free memory grew while it was measuring.
+_NEIGHBOUR = "Error in memory profiling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,16 @@ def allocation_of(line: str) -> dict[str, float]:
     return found
 
 
+def spoiled_by_neighbour(error: str | None) -> bool:
+    """Return whether *error*, an engine's last, says that a neighbour freed memory meanwhile."""
+    return error is not None and _NEIGHBOUR in error
+
+
 def better_error(best: ErrorLine | None, line: str) -> ErrorLine | None:
     """Return the line that explains an end better: *best* so far, or *line*.
 
-    A real exception outweighs vLLM's wrapper around it, which outweighs an ERROR line; among
+    A real exception outweighs vLLM's wrapper around it, which outweighs an ERROR line. Any
+    other line counts for least: it is told only where nothing better was said. Among
     equals the later one wins, because a traceback ends with its exception.
     """
     weight = _weight(line)
@@ -106,15 +121,15 @@ def better_error(best: ErrorLine | None, line: str) -> ErrorLine | None:
 
 
 def _weight(line: str) -> int:
-    if not any(word in line for word in ("rror", "ERROR", "xception", "CRITICAL", "Exit")):
-        return 0
     text = text_of(line).strip()
     if not text:
         return 0
     named = _EXCEPTION.match(text) or _PROGRAM_ERROR.match(text)
     if named and not _WRAPPER.search(text):
-        return 3
+        return 4
     if named:
-        return 2
+        return 3
     match = _PREFIX.match(line)
-    return 1 if match and match["level"] in ("ERROR", "CRITICAL") else 0
+    if match and match["level"] in ("ERROR", "CRITICAL"):
+        return 2
+    return 2 if _LEVEL_WORD.match(text) or _DEATH.search(text) else ORDINARY

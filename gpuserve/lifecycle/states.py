@@ -211,9 +211,14 @@ class DrainEnded:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """Process and descendants are gone. `hopeless`: the same command would end the same way."""
+    """Process and descendants are gone.
+
+    `hopeless`: the same command would end the same way. `excused`: a neighbour spoiled the
+    start, which says nothing about this engine.
+    """
 
     hopeless: bool = False
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

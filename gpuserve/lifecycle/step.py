@@ -61,6 +61,7 @@ class Policy:
     # within seconds; after this it hangs in the driver.
     kill_timeout_s: float = 15.0
     healthy_after_s: float = 60.0
+    fetch_again_s: float = 30.0
 
 
 Outcome = tuple[State, tuple[Command, ...]]
@@ -177,6 +178,8 @@ def _undrain(state: State, _event: Event, policy: Policy) -> Outcome:
 
 def _failed(state: State, event: Event, policy: Policy) -> Outcome:
     """The process ended unasked: try again after a while, or give up."""
+    if isinstance(event, Exited) and event.excused:
+        return BackingOff(state.failures), (Arm(policy.backoff.delay_s(1)),)
     failures = state.failures + 1
     hopeless = isinstance(event, Exited | WeightsMissed) and event.hopeless
     if hopeless or failures >= policy.restart_limit:
@@ -184,24 +187,21 @@ def _failed(state: State, event: Event, policy: Policy) -> Outcome:
     return BackingOff(failures), (Arm(policy.backoff.delay_s(failures)),)
 
 
-def _gone(state: State, event: Event, policy: Policy) -> Outcome:
+def _gone(state: State, _event: Event, policy: Policy) -> Outcome:
     """The process ended because it was asked to."""
     after = getattr(state, "after", After.BACK_OFF)
     if after in (After.STOP, After.HOLD):
         return Stopped(), ()
     if after is After.RESTART:
         return Queued(0), ()
-    return _failed(
-        state, replace(event, hopeless=False) if isinstance(event, Exited) else event, policy
-    )
+    return _failed(state, Exited(), policy)
 
 
-def _drain_cut_short(state: State, event: Event, policy: Policy) -> Outcome:
-    """It died while it drained: that is a failure only where it should have stayed."""
-    assert isinstance(state, Draining)  # noqa: S101 - for mypy
-    if state.after is After.HOLD:
+def _without_weights(state: State, event: Event, policy: Policy) -> Outcome:
+    """A network that is away comes back some time: only what is hopeless counts."""
+    if isinstance(event, WeightsMissed) and event.hopeless:
         return _failed(state, event, policy)
-    return _gone(state, event, policy)
+    return BackingOff(state.failures), (Arm(policy.fetch_again_s),)
 
 
 RULES: dict[type[State], dict[type[Event], Rule]] = {
@@ -228,7 +228,7 @@ RULES: dict[type[State], dict[type[Event], Rule]] = {
         DrainRequested: ignored,
         Hurried: _stopped,
         EngineFound: impossible,
-        WeightsMissed: _failed,
+        WeightsMissed: _without_weights,
         GateOpened: _spawn,
         ProbePassed: impossible,
         ProbeMissed: impossible,
@@ -298,7 +298,7 @@ RULES: dict[type[State], dict[type[Event], Rule]] = {
         ProbeMissed: impossible,
         StallSeen: impossible,
         DrainEnded: _drained,
-        Exited: _drain_cut_short,
+        Exited: _gone,  # also where it was to be held: the operator wants no requests there
         TimerFired: _drain_limit,
     },
     Stopping: {

@@ -4,8 +4,9 @@ import http.client
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from gpuserve.errors import GpuserveError, HostUnavailable, UsageError
+from gpuserve.errors import AnswerIsNo, GpuserveError, HostUnavailable, UsageError
 from gpuserve.machine.instance import Instance, running
 from gpuserve.machine.unixhttp import UnixConnection
 from gpuserve.rundir import RunDir
@@ -27,7 +28,7 @@ class Control:
 
     def command(self, model: str, verb: str) -> dict[str, Any]:
         """Ask for *verb* on *model*; raises UsageError when there is no such model."""
-        return self._call("POST", f"/models/{model}/{verb}", 10.0)
+        return self._call("POST", f"/models/{quote(model, safe='')}/{verb}", 10.0)
 
     def down(self, *, hurry: bool) -> dict[str, Any]:
         """Ask for the end of the instance; returns at once."""
@@ -48,11 +49,13 @@ class Control:
         finally:
             connection.close()
         if response.status != 200:
-            raise _refused(answer)
+            raise _refused(response.status, answer)
         return dict(answer)
 
 
-def _refused(answer: dict[str, Any]) -> GpuserveError:
+def _refused(status: int, answer: dict[str, Any]) -> GpuserveError:
+    if status == http.client.CONFLICT:
+        return AnswerIsNo(str(answer.get("error", "refused")))
     known = answer.get("models")
     hint = f"models: {', '.join(known)}" if known else None
     return UsageError(str(answer.get("error", "refused")), hint=hint)

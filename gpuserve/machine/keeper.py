@@ -14,7 +14,6 @@ from gpuserve.machine.unixhttp import UnixConnection
 
 _SHUTDOWN_STATE = 6
 _ALREADY_STARTED = 60
-_NOT_RUNNING = 70
 CALL_TIMEOUT_S = 5.0
 
 
@@ -67,14 +66,6 @@ class Keeper:
             if fault.code != _ALREADY_STARTED:
                 raise KeeperRefused(f"cannot start {name}: {fault.text}") from fault
         return int(self._call("supervisor.getProcessInfo", name)["pid"])
-
-    def stop(self, name: str) -> None:
-        """Ask *name* to end, without waiting for it."""
-        try:
-            self._call("supervisor.stopProcess", name, False)
-        except _Fault as fault:
-            if fault.code != _NOT_RUNNING:
-                raise KeeperRefused(f"cannot stop {name}: {fault.text}") from fault
 
     def shut_down(self) -> None:
         """Ask the keeper to end with everything that it keeps."""

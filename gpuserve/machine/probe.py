@@ -4,6 +4,7 @@ Neither generates a token or enters the users' queue.
 """
 
 import asyncio
+import math
 import time
 from typing import Literal
 
@@ -38,7 +39,7 @@ class Probe:
         self._base = "http://engine" if socket else f"http://127.0.0.1:{port}"
         self._session: aiohttp.ClientSession | None = None
 
-    async def read(self, *, in_flight: int = 0) -> Reading:
+    async def read(self) -> Reading:
         """Return one reading; takes at most HEALTH_TIMEOUT_S, never raises for the engine."""
         health, metrics = await asyncio.gather(self._health(), self._metrics())
         progress = _numbers(metrics) if metrics is not None else None
@@ -47,7 +48,6 @@ class Probe:
             health=health,
             progress=tuple(progress.values()) if progress else None,
             running=int(progress.get(_RUNNING, 0)) if progress else 0,
-            in_flight=in_flight,
         )
 
     async def cache_info(self) -> dict[str, str]:
@@ -68,19 +68,19 @@ class Probe:
             async with self._open().get(f"{self._base}/health") as response:
                 await response.read()
                 return "ok" if response.status == 200 else "dead"
+        except TimeoutError:  # first: it is an OSError too, and a busy engine is not a dead one
+            return "silent"
         except aiohttp.ClientConnectorError:
             return "refused"
         except (aiohttp.ClientError, OSError):
             return "dead"
-        except TimeoutError:
-            return "silent"
 
     async def _metrics(self) -> str | None:
         try:
             async with self._open().get(f"{self._base}/metrics") as response:
                 return await response.text() if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeDecodeError):
-            return None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError):
+            return None  # also a charset that nobody knows: it has no metrics for us
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -104,9 +104,11 @@ def _numbers(text: str) -> dict[str, float]:
         name = line.partition("{")[0].partition(" ")[0]
         if name in _PROGRESS:
             try:
-                found[name] = found.get(name, 0.0) + float(line.rsplit(" ", 1)[1])
+                value = float(line.rsplit(" ", 1)[1])
             except (ValueError, IndexError):
                 continue
+            if math.isfinite(value):
+                found[name] = found.get(name, 0.0) + value
     return found
 
 

@@ -25,7 +25,8 @@ class Voice:
     def say(self, line: str) -> None:
         """Write one line; drop it if it cannot be written now."""
         data = (line + "\n").encode("utf-8", "replace")
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError):  # the keeper's end of the pipe may be gone, and we not yet
+            print(line, file=sys.stderr, flush=True)
         if self._fd is not None:
             with suppress(OSError):
                 os.write(self._fd, data)

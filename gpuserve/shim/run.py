@@ -16,7 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuserve.lifecycle.logline import ErrorLine, allocation_of, better_error, phase_of
+from gpuserve.lifecycle.logline import (
+    MAX_READ_CHARS,
+    ORDINARY,
+    ErrorLine,
+    allocation_of,
+    better_error,
+    phase_of,
+)
 from gpuserve.machine import cgroup, processes
 from gpuserve.machine.kernel import become_subreaper, die_with_parent
 from gpuserve.shim.log import EngineLog, Lines
@@ -107,6 +114,8 @@ class Shim:
             self._take_line(line)
         if self._cgroup is not None:
             self._cgroup.remove()
+        if self._status.last_error is None and self._error is not None:
+            self._status.last_error = self._error.text  # its last line: better than nothing
         self._status.ended_unix_s = time.time()
         self._write_status()
         code, number = self._status.exit_code, self._status.exit_signal
@@ -262,7 +271,7 @@ class Shim:
 
     def _take_line(self, raw: bytes) -> None:
         self._log.write(raw)
-        line = raw.decode("utf-8", "replace")
+        line = raw[:MAX_READ_CHARS].decode("utf-8", "replace")
         phase = phase_of(line)
         if phase is not None and phase != self._status.phase:
             self._status.phase = phase
@@ -274,8 +283,9 @@ class Shim:
         error = better_error(self._error, line)
         if error is not self._error and error is not None:
             self._error = error
-            self._status.last_error = error.text
-            self._dirty = True
+            if error.weight > ORDINARY:
+                self._status.last_error = error.text
+                self._dirty = True
 
     def _write_status(self) -> None:
         self._status.dropped_lines = self._log.dropped

@@ -3,7 +3,8 @@
 Knobs come in the environment variable FAKE_ENGINE as JSON, per model through the profile's `env`:
 load_s (0.05), never_ready, start_exit (status), start_line (printed before that), ignore_sigterm,
 core (True: a child that calls setsid, as vLLM's EngineCore), die_after_requests, token_s (0.0),
-tokens (5), flood (lines printed at start), die_in_health_after (503 from then on).
+tokens (5), flood (lines printed at start), die_in_health_after (503 from then on),
+wedge_after_requests (those after it hang, and no gauge moves).
 """
 
 import argparse
@@ -71,6 +72,8 @@ class Engine:
         self.requests += 1
         if self.requests > self.knobs.get("die_after_requests", 1 << 60):
             os._exit(int(self.knobs.get("die_with", 1)))
+        if self.requests > self.knobs.get("wedge_after_requests", 1 << 60):
+            await asyncio.sleep(9999)  # a step that hangs: no gauge moves, /health says 200
         self.running += 1
         try:
             if body.get("stream"):

@@ -12,6 +12,7 @@ from gpuserve.lifecycle.states import (
     STATES,
     After,
     Arm,
+    BackingOff,
     Disarm,
     DrainEnded,
     Draining,
@@ -241,3 +242,21 @@ def test_a_later_request_wins_while_the_engine_is_ending() -> None:
         stopping = Stopping(0, after)
         assert step(stopping, StopRequested(), POLICY)[0] == replace(stopping, after=After.STOP)
         assert step(stopping, StartRequested(), POLICY)[0] == replace(stopping, after=After.RESTART)
+
+
+def test_a_network_that_is_away_never_fails_a_model() -> None:
+    state: State = Queued(POLICY.restart_limit - 1)
+    for _ in range(20):
+        state, commands = step(state, WeightsMissed(), POLICY)
+        assert commands == (Arm(POLICY.fetch_again_s),)
+        state, _ = step(state, TimerFired(), POLICY)
+        assert state == Queued(POLICY.restart_limit - 1)
+
+
+def test_a_start_that_a_neighbour_spoiled_is_not_counted() -> None:
+    state, _ = step(Starting(POLICY.restart_limit - 1), Exited(excused=True), POLICY)
+    assert state == BackingOff(POLICY.restart_limit - 1)
+
+
+def test_a_held_engine_that_dies_does_not_come_back_with_traffic() -> None:
+    assert step(Draining(0, After.HOLD), Exited(), POLICY) == (Stopped(), ())

@@ -43,6 +43,8 @@ class Box:
     knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # instead of the directory
+    aliases: dict[str, str] = field(default_factory=dict)  # instead of NAME-alias
+    more: dict[str, str] = field(default_factory=dict)  # another line for a model
     up: subprocess.Popen[str] | None = None
 
     def write(self) -> None:
@@ -63,8 +65,9 @@ class Box:
             model = self.models.get(name, str(self.root / "model"))
             lines.append(
                 f'[[model]]\nname = "{name}"\nmodel = "{model}"\n'
-                f'aliases = ["{name}-alias"]\nmax_model_len = 1024\n'
+                f'aliases = ["{self.aliases.get(name, name + "-alias")}"]\nmax_model_len = 1024\n'
                 f'kv_cache_memory_bytes = "1 MiB"\nenv = {{ FAKE_ENGINE = {knobs} }}'
+                f"\n{self.more.get(name, '')}"
             )
         lines.append('[routing]\ncode = "coder"\ngeneral = "general"\ndefault = "general"\n')
         self.instance.profile.write_text("\n".join(lines))

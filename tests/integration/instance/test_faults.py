@@ -1,14 +1,19 @@
 """What kills, hangs or lies. After each fault: nothing orphaned, service back or said why not."""
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 
 import psutil
 import pytest
 
 from tests.e2e.instance import until
-from tests.integration.instance.conftest import Box
+from tests.integration.instance.conftest import Box, free_port
 
 
 def ready(box: Box, name: str) -> bool:
@@ -241,7 +246,7 @@ def test_a_flood_of_lines_reaches_a_bounded_log(box: Box) -> None:
     box.knobs = {"coder": {"flood": 50_000}}
     box.start()
     until(lambda: box.instance.model("coder")["dropped_log_lines"] > 0, "lines were dropped")
-    assert (box.instance.run_dir / "logs" / "coder.log").stat().st_size < 11 << 20
+    assert (box.instance.run_dir / "logs" / "engines" / "coder.log").stat().st_size < 11 << 20
 
 
 def test_a_shim_that_is_told_by_nobody_ends_with_its_keeper(box: Box) -> None:
@@ -273,3 +278,120 @@ def _answers(box: Box) -> bool:
         return bool(box.chat().status == 200)
     except OSError:
         return False
+
+
+def test_an_engine_whose_step_hangs_is_replaced_though_health_says_ok(box: Box) -> None:
+    box.knobs = {"coder": {"wedge_after_requests": 1}}
+    box.engine = {"liveness_timeout_s": 2.0}
+    box.start()
+    assert box.chat("coder").status == 200
+    hung = threading.Thread(target=lambda: box.chat("coder"), daemon=True)
+    hung.start()
+    until(lambda: box.instance.model("coder")["restarts"] == 1, "it is replaced")
+    hung.join(timeout=30)
+
+
+def test_an_engine_that_answers_nothing_is_busy_not_dead(box: Box) -> None:
+    box.start()
+    engine = box.instance.processes_of("coder")[0]
+    begun = box.instance.model("coder")["pid"]
+    asked = threading.Thread(target=lambda: box.chat("coder"), daemon=True)
+    engine.suspend()
+    asked.start()
+    try:
+        deadline = time.monotonic() + 12  # two probes, each with its own 5 s
+        while time.monotonic() < deadline:
+            assert _state(box, "coder") == "Ready"
+    finally:
+        engine.resume()
+    asked.join(timeout=30)
+    assert box.instance.model("coder")["pid"] == begun
+
+
+def test_a_hung_router_is_replaced(running: Box) -> None:
+    worker = next(
+        p for p in running.processes() if p.cmdline()[-1] == "1" and "router" in str(p.cmdline())
+    )
+    worker.suspend()
+    until(lambda: not worker.is_running(), "the controller has killed it", timeout_s=60)
+    until(lambda: _answers(running), "a new worker answers")
+
+
+def test_a_stranger_on_an_engines_port_is_named_and_never_taken_for_the_engine(box: Box) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        box.more = {"coder": f"port = {port}"}
+        box.write()
+        done = box.instance.gpuserve("up", str(box.instance.profile))
+    assert done.returncode == 69
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert "the port of coder" in done.stderr
+
+
+def test_a_port_that_is_taken_between_two_starts_is_said(box: Box) -> None:
+    port = free_port()
+    box.more = {"coder": f"port = {port}"}
+    box.engine = {"restart_limit": 1}
+    box.start()
+    assert box.instance.model("coder")["port"] == port
+    box.instance.must("stop", "coder")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        done = box.instance.gpuserve("start", "coder")
+    assert done.returncode == 1
+    assert f"(pid {os.getpid()})" in done.stderr
+
+
+def test_children_that_the_shell_had_before_are_left_alone(box: Box) -> None:
+    box.write()
+    command = f"sleep 600 & exec {sys.executable} -m gpuserve --run-dir {box.instance.run_dir} up"
+    box.up = subprocess.Popen(
+        ["/bin/sh", "-c", f"{command} {box.instance.profile}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    box.instance.must("wait", "--timeout", "60")
+    (sleeper,) = (p for p in psutil.Process(box.up.pid).children() if "sleep" in p.cmdline())
+    shim = box.instance.model("coder")["shim_pid"]
+    os.kill(shim, signal.SIGKILL)  # has the controller look for strays
+    until(lambda: ready(box, "coder") and box.instance.model("coder")["restarts"] == 1, "back")
+    try:
+        assert sleeper.is_running()
+        assert sleeper.status() != psutil.STATUS_ZOMBIE
+    finally:
+        sleeper.kill()
+
+
+def test_everything_killed_at_once_leaves_nothing_after_the_next_up(box: Box) -> None:
+    box.start()
+    core = box.core_of("coder")
+    until(lambda: (box.instance.run_dir / "families.json").exists(), "families are noted")
+    words = ("supervisord", "controller", "router", "shim", "watch", "fake_engine.py")
+    for _ in range(2):
+        for process in box.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(word in " ".join(process.cmdline()) for word in words):
+                    process.kill()
+    assert core.is_running(), "its core calls setsid and ignores SIGTERM"
+    box.start()
+    assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
+    assert box.chat("coder").status == 200
+    said = box.end()
+    assert f"pid {core.pid}" in said
+
+
+def test_a_signal_in_the_first_moment_leaves_nothing(box: Box) -> None:
+    for delay_s in (0.2, 0.4, 0.7, 1.2):
+        box.start(wait=False)
+        assert box.up is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            box.up.wait(delay_s)
+        box.up.send_signal(signal.SIGTERM)
+        box.up.communicate(timeout=40)
+        box.up = None
+        box.must_be_gone()

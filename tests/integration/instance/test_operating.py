@@ -187,6 +187,44 @@ def test_a_command_for_an_unknown_model_names_the_known(running: Box) -> None:
     assert "coder" in done.stderr
 
 
+def test_a_command_that_cannot_be_done_now_says_so_and_ends(running: Box) -> None:
+    running.instance.must("stop", "general")
+    done = running.instance.gpuserve("drain", "general")
+    assert done.returncode == 1
+    assert "general is Stopped" in done.stderr
+
+
+def test_a_restart_goes_on_under_a_new_controller(box: Box) -> None:
+    box.knobs = {"coder": {"tokens": 30, "token_s": 0.1}}
+    box.start()
+    before = box.instance.model("coder")["pid"]
+    stream = threading.Thread(target=lambda: box.chat("coder", stream=True), daemon=True)
+    stream.start()
+    until(lambda: _running(box, "coder") == 1, "the stream runs in the engine")
+    box.instance.must("restart", "coder", "--no-wait")
+    _kill_controller(box)
+    until(lambda: box.instance.model("coder")["pid"] not in (before, None), "it is restarted")
+    stream.join(timeout=20)
+
+
+def test_a_held_engine_that_dies_stays_down_until_it_is_started(running: Box) -> None:
+    import os
+
+    running.instance.must("drain", "coder")
+    os.kill(running.instance.model("coder")["pid"], signal.SIGKILL)
+    until(lambda: running.instance.model("coder")["state"] == "Stopped", "it stays down")
+    running.instance.must("start", "coder")
+    assert running.chat("coder").status == 200
+
+
+def test_an_alias_may_hold_a_slash(box: Box) -> None:
+    box.aliases = {"coder": "deep/coder"}
+    box.start()
+    assert box.chat("deep/coder").status == 200
+    box.instance.must("stop", "deep/coder")
+    assert box.instance.model("coder")["state"] == "Stopped"
+
+
 def test_without_an_instance_commands_exit_3(box: Box) -> None:
     for words in (["status"], ["down"], ["restart", "coder"], ["stop", "coder"]):
         done = box.instance.gpuserve(*words)

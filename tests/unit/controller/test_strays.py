@@ -23,3 +23,8 @@ def test_what_the_keeper_knows_and_its_descendants_are_none() -> None:
 
 def test_processes_of_others_and_zombies_are_none() -> None:
     assert find(10, [], table(process(7, 1), process(8, 10, zombie=True))) == []
+
+
+def test_as_pid_1_only_what_was_once_below_a_shim_is_a_stray() -> None:
+    orphans = table(process(50, 1), process(51, 50), process(60, 1))
+    assert [p.pid for p in find(1, [], orphans, {(50, 50)})] == [50, 51]

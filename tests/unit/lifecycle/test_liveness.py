@@ -24,9 +24,16 @@ def at(
     tokens: float | None = 0.0,
     running: int = 0,
     in_flight: int = 0,
+    received: int = 0,
 ) -> Reading:
-    progress = None if tokens is None else (tokens,)
-    return Reading(at_s=s, health=health, progress=progress, running=running, in_flight=in_flight)
+    return Reading(
+        at_s=s,
+        health=health,
+        progress=None if tokens is None else (tokens,),
+        running=running,
+        in_flight=in_flight,
+        received_bytes=received,
+    )
 
 
 def test_an_idle_engine_is_healthy_for_ever() -> None:
@@ -68,3 +75,13 @@ def test_an_idle_engine_that_answers_nothing_is_missed_after_the_limit() -> None
 
 def test_a_dead_engine_and_a_closed_port_are_missed_at_once() -> None:
     assert play(at(1, "dead"), at(2, "refused", tokens=None)) == ["missed", "missed"]
+
+
+def test_a_first_step_that_hangs_is_seen_by_what_the_router_has_in_flight() -> None:
+    """The engine's own gauges come with a step's output, so they still say 0."""
+    assert play(at(10), at(12, in_flight=1), at(73, in_flight=1)) == ["passed", "passed", "stalled"]
+
+
+def test_bytes_that_the_router_receives_are_progress() -> None:
+    readings = [at(50.0 * n, "silent", tokens=None, in_flight=1, received=n) for n in range(1, 20)]
+    assert "stalled" not in play(*readings)

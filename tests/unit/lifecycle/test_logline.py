@@ -2,7 +2,14 @@
 
 import pytest
 
-from gpuserve.lifecycle.logline import ErrorLine, allocation_of, better_error, phase_of, text_of
+from gpuserve.lifecycle.logline import (
+    ErrorLine,
+    allocation_of,
+    better_error,
+    phase_of,
+    spoiled_by_neighbour,
+    text_of,
+)
 
 CORE = "(EngineCore pid=812) ERROR 11-21 08:00:00 [core.py:1100] "
 
@@ -88,8 +95,32 @@ def test_an_error_line_is_better_than_nothing_and_worse_than_an_exception() -> N
     assert last_error("KeyError: 'x'", CORE + "later, something general") == "KeyError: 'x'"
 
 
-def test_ordinary_lines_explain_nothing() -> None:
-    assert last_error("INFO 11-21 08:00:00 [a.py:1] 0 errors so far", "hello") is None
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: the driver is gone",
+        "ERROR torch.OutOfMemoryError: CUDA out of memory",
+        "error: no such device",
+        "fatal: not a repository",
+        "CRITICAL out of luck",
+        "Segmentation fault (core dumped)",
+        "./vllm: line 3: foo: command not found",
+    ],
+)
+def test_the_words_of_other_programs_count_too(line: str) -> None:
+    assert last_error("starting up", line, "bye") == line
+
+
+def test_ordinary_lines_count_for_least() -> None:
+    assert last_error("INFO 11-21 08:00:00 [a.py:1] 0 errors so far", "hello") == "hello"
+    assert last_error("hello", "error: no", "good bye") == "error: no"
+
+
+def test_a_start_that_a_neighbour_spoiled_is_known_by_vllms_words() -> None:
+    words = "AssertionError: Error in memory profiling. Initial free memory 70.1 GiB, current"
+    assert spoiled_by_neighbour(words)
+    assert not spoiled_by_neighbour("ValueError: no")
+    assert not spoiled_by_neighbour(None)
 
 
 def test_a_line_of_a_megabyte_is_cut() -> None:
