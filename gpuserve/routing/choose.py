@@ -13,7 +13,6 @@ from gpuserve.routing.turns import turns_of
 RETRY_AFTER_S = 5.0
 # An upstream that refused a connection is asked again after a second.
 _DARK_RETRY_S = 1.0
-_WAITING_IS_VAIN = ("Failed", "Stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,9 +272,12 @@ def _not_now(targets: list[tuple[Target, str]], dark: AbstractSet[str]) -> Refus
 
 
 def _wait_s(upstream: Upstream, dark: AbstractSet[str]) -> float | None:
-    """Return when to try again; None where only an operator makes a difference."""
+    """Return when to try again; None for what has failed for good.
+
+    What an operator stopped, an operator starts again; the client's guess is as good as ours.
+    """
     if upstream.routable:
         return _DARK_RETRY_S if upstream.name in dark else None
-    if upstream.state in _WAITING_IS_VAIN:
+    if upstream.state == "Failed":
         return None
     return upstream.retry_after_s or RETRY_AFTER_S

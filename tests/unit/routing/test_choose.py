@@ -118,25 +118,22 @@ def test_an_upstream_that_refused_a_moment_ago_is_passed_over() -> None:
     assert (refusal.status, refusal.retry_after_s) == (503, 1.0)
 
 
-@pytest.mark.parametrize("state", ["Queued", "Starting", "BackingOff", "Unready"])
-def test_a_model_that_comes_back_by_itself_says_when_to_try_again(state: str) -> None:
+@pytest.mark.parametrize("state", ["Queued", "Starting", "BackingOff", "Unready", "Stopped"])
+def test_a_model_that_may_come_back_says_when_to_try_again(state: str) -> None:
     down = table(engine("coder", state=state, routable=False, reason="because"))
     refusal = refused(need(CODE | {"model": "coder"}), down)
     assert refusal.retry_after_s == RETRY_AFTER_S
     assert refusal.message == f"coder is not ready: {state}, because"
 
 
-@pytest.mark.parametrize("state", ["Failed", "Stopped"])
 @pytest.mark.parametrize("dark", [frozenset[str](), frozenset({"coder", "chat"})])
 @pytest.mark.parametrize("model", ["coder", "auto"])
-def test_a_model_that_only_an_operator_brings_back_says_why_and_not_when(
-    state: str, model: str, dark: frozenset[str]
-) -> None:
-    off: dict[str, Any] = {"state": state, "routable": False, "reason": "exit 2: no such flag"}
+def test_a_model_that_failed_says_why_and_not_when(model: str, dark: frozenset[str]) -> None:
+    off: dict[str, Any] = {"state": "Failed", "routable": False, "reason": "exit 2: no such flag"}
     down = table(engine("coder", **off, retry_after_s=60), engine("chat", **off))
     refusal = refused(need(CODE | {"model": model}), down, dark)
     assert (refusal.status, refusal.retry_after_s) == (503, None)
-    assert f"coder is not ready: {state}, exit 2: no such flag" in refusal.message
+    assert "coder is not ready: Failed, exit 2: no such flag" in refusal.message
 
 
 def test_when_nobody_is_ready_every_reason_is_told_and_the_shortest_wait() -> None:
