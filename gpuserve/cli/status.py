@@ -55,7 +55,9 @@ def lines(status: dict[str, Any]) -> list[str]:
         shown.append("  ".join(cells).rstrip())
     for upstream in status["upstreams"]:
         models = ", ".join(upstream["models"])
-        shown.append(f"{upstream['name']}  External  {upstream['url']}  {models}")
+        shown.append(
+            f"{upstream['name']}  External  {upstream['url']}  {models}  {upstream['reason'] or ''}"
+        )
     shown += [
         f"last error of {model['name']}: {model['last_error']}"
         for model in status["models"]

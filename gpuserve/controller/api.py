@@ -59,7 +59,10 @@ def status_of(controller: Controller) -> dict[str, Any]:
             model_status(replica, controller.memory.of(name))
             for name, replica in controller.replicas.items()
         ],
-        "upstreams": [upstream_status(upstream) for upstream in profile.upstreams],
+        "upstreams": [
+            upstream_status(upstream, controller.unreachable.get(upstream.name))
+            for upstream in profile.upstreams
+        ],
     }
 
 

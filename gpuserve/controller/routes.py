@@ -1,6 +1,7 @@
 """Publishes what the routers route by: routing.json, and a word to each worker."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
-from gpuserve.routing.table import EngineWord, RoutingTable, table_of
+from gpuserve.routing.table import EXTERNAL, EngineWord, RoutingTable, table_of
 from gpuserve.rundir import RunDir
 
 
@@ -32,10 +33,19 @@ class Routes:
         self._memory = memory
         self._say = say
         self._lock = asyncio.Lock()
+        self._unreachable: dict[str, str] = {}
         self._generation = 0
+        self._epoch = time.time()
         with suppress(OSError, ValueError):
             old = jsonvalues.loads(RoutingTable, run_dir.routing.read_bytes())
             self._generation = old.generation
+            # The clock may have been set back since.
+            self._epoch = max(self._epoch, old.epoch + 0.001)
+
+    def reach(self, unreachable: Mapping[str, str]) -> bool:
+        """Take which servers elsewhere cannot be reached, and why; return whether that is news."""
+        before, self._unreachable = self._unreachable, dict(unreachable)
+        return before != self._unreachable
 
     async def publish(self, replicas: Mapping[str, Replica], *, stopping: bool) -> None:
         """Write routing.json and tell the workers; a full disk is said, not fatal."""
@@ -49,7 +59,9 @@ class Routes:
                 states={
                     name: self._word(replica, stopping=stopping)
                     for name, replica in replicas.items()
-                },
+                }
+                | {name: _elsewhere(why) for name, why in self._unreachable.items()},
+                epoch=self._epoch,
             )
             text = jsonvalues.dumps(table)
             try:
@@ -67,3 +79,9 @@ class Routes:
             reason="gpuserve is stopping" if stopping else replica.reason,
             retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
         )
+
+
+def _elsewhere(why: str) -> EngineWord:
+    return EngineWord(
+        state=EXTERNAL, routable=False, reason=why, retry_after_s=policies.RETRY_AFTER_S
+    )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gpuserve.controller import policies, strays
+from gpuserve.controller import elsewhere, policies, strays
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.prober import Prober
 from gpuserve.controller.remembered import Memory
@@ -79,6 +79,7 @@ class Controller:
         self._router_slots = range(workers + 1)
         self._routers = Routers(run_dir, range(1, 2 * workers + 1))
         self._routes = Routes(run_dir, plan, self._routers, self.memory, self.say)
+        self.unreachable: dict[str, str] = {}  # servers elsewhere, and why
         self._silent: dict[int, int] = {}  # router slots, and for how many looks
         self._seen: set[tuple[int, int]] = set()  # processes that were once below a shim
         self._adopted = False
@@ -151,7 +152,10 @@ class Controller:
         self._service.say("READY=1")
         self._tell_service()
         await self.end_strays()
-        for task in (self._beat(), self._gate.run(), self._keep_house(), self._tell_progress()):
+        for task in (
+            *(self._beat(), self._gate.run(), self._keep_house()),
+            *(self._tell_progress(), self._watch_elsewhere()),
+        ):
             self._spawn(task)
         await self._ended.wait()
         await self._close()
@@ -253,10 +257,10 @@ class Controller:
             await self.publish()
         for replica in self.replicas.values():
             replica.tell(Hurried() if hurry else StopRequested(), reason="gpuserve is stopping")
-        elsewhere = asyncio.create_task(self._drain_upstreams(hurry=hurry))
+        drained = asyncio.create_task(self._drain_upstreams(hurry=hurry))
         while any(_is_ending(replica) for replica in self.replicas.values()):
             await asyncio.sleep(END_LOOK_S)
-        await elsewhere
+        await drained
         await self.end_strays()
         self.say("every engine has ended")
 
@@ -381,6 +385,17 @@ class Controller:
                     await self.start_program(process.name)
                 except (KeeperGone, KeeperStopping, KeeperRefused) as error:
                     self.say(f"cannot start router slot {slot}: {error}")
+
+    async def _watch_elsewhere(self) -> None:
+        """Take servers that are not ours out of the routes while they cannot be reached."""
+        upstreams = self.plan.profile.upstreams
+        while upstreams:
+            self.unreachable = await elsewhere.unreachable(upstreams)
+            if self._routes.reach(self.unreachable):
+                for spec in upstreams:
+                    self.say(f"{spec.name}: {self.unreachable.get(spec.name, 'can be reached')}")
+                await self.publish()
+            await asyncio.sleep(elsewhere.LOOK_S)
 
     async def _tell_progress(self) -> None:
         while True:

@@ -45,9 +45,15 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
     }
 
 
-def upstream_status(upstream: UpstreamSpec) -> dict[str, Any]:
+def upstream_status(upstream: UpstreamSpec, why_not: str | None) -> dict[str, Any]:
     """Return what is known of a server that gpuserve only routes to."""
-    return {"name": upstream.name, "url": upstream.url, "models": list(upstream.models)}
+    return {
+        "name": upstream.name,
+        "url": upstream.url,
+        "models": list(upstream.models),
+        "reachable": why_not is None,
+        "reason": why_not,
+    }
 
 
 def predicted(footprint: Footprint | None) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def public_names(table: RoutingTable) -> Iterator[str]:
 
 def has_auto(table: RoutingTable) -> bool:
     """Whether `auto` leads anywhere: there are routes, or there is one model."""
-    return bool(_routes(table)) or len(list(_targets(table))) == 1
+    return bool(_routes(table)) or _sole(table) is not None
 
 
 def dark_routes(table: RoutingTable, dark: AbstractSet[str] = frozenset()) -> dict[str, str]:
@@ -175,6 +175,8 @@ def _only(need: Need, table: RoutingTable, dark: AbstractSet[str]) -> Choice | R
         able = [t for t in able if t.upstream.capabilities.embeddings] or able
     elif need.task == "other":
         able = list(_targets(table))
+    elif (sole := _sole(table)) in able and sole is not None:
+        able = [sole]  # an embedding server beside the only model does not make it two
     names = ", ".join(t.model for t in able)
     if len(able) == 1:
         why = _not_ready(able[0].upstream, dark)
@@ -203,6 +205,14 @@ def _routes(table: RoutingTable) -> dict[str, Target]:
     named = {"code": routing.code, "general": routing.general, "default": routing.default}
     found = {route: find(name, table) for route, name in named.items() if name is not None}
     return {route: target for route, target in found.items() if target is not None}
+
+
+def _sole(table: RoutingTable) -> Target | None:
+    """Return the only model that there is; servers elsewhere count where we run none."""
+    targets = list(_targets(table))
+    ours = [target for target in targets if target.upstream.managed]
+    found = ours or targets
+    return found[0] if len(found) == 1 else None
 
 
 def _targets(table: RoutingTable) -> Iterator[Target]:

@@ -64,6 +64,9 @@ class EngineWord:
     retry_after_s: float | None = None
 
 
+EXTERNAL = "External"  # the state of a server that gpuserve does not run
+
+
 def table_of(
     profile: Profile,
     *,
@@ -77,8 +80,8 @@ def table_of(
 
     *epoch* is when the controller started, in Unix seconds: its tables follow those of the
     controllers before it, whatever their generations.
-    *states* holds a word for each engine, by name; one without a word is Stopped. Servers that
-    gpuserve does not run are always routable: nobody here knows better than the attempt.
+    *states* holds a word for each engine, by name; one without a word is Stopped. A server that
+    gpuserve does not run is routable unless there is a word against it.
     """
     silent = EngineWord(state="Stopped", routable=False)
     engines = tuple(_engine(launch, states.get(launch.name, silent)) for launch in launches)
@@ -88,8 +91,10 @@ def table_of(
             names=spec.models,
             url=spec.url,
             managed=False,
-            state="External",
-            routable=True,
+            state=EXTERNAL,
+            routable=states[spec.name].routable if spec.name in states else True,
+            reason=states[spec.name].reason if spec.name in states else None,
+            retry_after_s=states[spec.name].retry_after_s if spec.name in states else None,
         )
         for spec in profile.upstreams
     )

@@ -45,6 +45,7 @@ class Box:
     models: dict[str, str] = field(default_factory=dict)  # instead of the directory
     aliases: dict[str, str] = field(default_factory=dict)  # instead of NAME-alias
     more: dict[str, str] = field(default_factory=dict)  # another line for a model
+    extra: str = ""  # more tables
     up: subprocess.Popen[str] | None = None
 
     def write(self) -> None:
@@ -70,6 +71,7 @@ class Box:
                 f"\n{self.more.get(name, '')}"
             )
         lines.append('[routing]\ncode = "coder"\ngeneral = "general"\ndefault = "general"\n')
+        lines.append(self.extra)
         self.instance.profile.write_text("\n".join(lines))
 
     def start(self, *, wait: bool = True) -> None:

@@ -2,13 +2,31 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.instance import until
-from tests.integration.instance.conftest import Box
+from tests.integration.instance.conftest import Box, free_port
+
+# Stands for a server elsewhere: passes TCP connections on to an engine's Unix socket.
+RELAY = """
+import asyncio, sys
+async def copy(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def relay(reader, writer):
+    there = await asyncio.open_unix_connection(sys.argv[2])
+    await asyncio.gather(copy(reader, there[1]), copy(there[0], writer))
+async def main():
+    await (await asyncio.start_server(relay, "127.0.0.1", int(sys.argv[1]))).serve_forever()
+asyncio.run(main())
+"""
 
 
 def test_up_serves_both_models_behind_one_endpoint_and_leaves_nothing_behind(box: Box) -> None:
@@ -167,9 +185,6 @@ def test_logs_are_the_engines_own(running: Box) -> None:
 
 
 def test_logs_follow_until_the_end(running: Box) -> None:
-    import subprocess
-    import sys
-
     words = [sys.executable, "-m", "gpuserve", "--run-dir", str(running.instance.run_dir)]
     follow = subprocess.Popen(
         [*words, "logs", "-f", "-n", "0", "coder"], stdout=subprocess.PIPE, text=True
@@ -223,6 +238,24 @@ def test_an_alias_may_hold_a_slash(box: Box) -> None:
     assert box.chat("deep/coder").status == 200
     box.instance.must("stop", "deep/coder")
     assert box.instance.model("coder")["state"] == "Stopped"
+
+
+def test_a_server_elsewhere_is_routed_to_while_it_can_be_reached(box: Box) -> None:
+    port = free_port()
+    box.extra = f'[[upstream]]\nname = "far"\nurl = "http://127.0.0.1:{port}"\nmodels = ["m3"]\n'
+    box.start()
+    until(lambda: not box.instance.status()["upstreams"][0]["reachable"], "nobody listens")
+    assert box.chat("m3").status == 503
+    socket_path = box.instance.model("coder")["socket"]
+    relay = subprocess.Popen(
+        [sys.executable, "-c", RELAY, str(port), socket_path], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: box.instance.status()["upstreams"][0]["reachable"], "somebody listens")
+        until(lambda: box.chat("m3").status == 200, "it is routed to")
+    finally:
+        relay.kill()
+        relay.communicate()
 
 
 def test_without_an_instance_commands_exit_3(box: Box) -> None:
