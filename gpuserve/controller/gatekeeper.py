@@ -13,13 +13,11 @@ from gpuserve.controller.threads import in_thread
 from gpuserve.controller.weights import fetch
 from gpuserve.errors import GpuserveError
 from gpuserve.lifecycle import gate
+from gpuserve.lifecycle.settling import Look, compare
 from gpuserve.lifecycle.states import Queued
 from gpuserve.machine.host import read_host
 
 LOOK_AGAIN_S = 1.0
-# Free memory has settled if it is the same over about this long.
-APART_S = 0.8
-STALE_LOOK_S = 5.0
 # NVML answers within milliseconds; a driver that hangs must not hang the gate.
 DRIVER_S = 10.0
 
@@ -34,7 +32,7 @@ class Gatekeeper:
         self._profile = profile
         self._say = say
         self._wake = asyncio.Event()
-        self._looks: dict[str, tuple[float, int]] = {}
+        self._looks: dict[str, Look] = {}
         self._reading: asyncio.Future[dict[str, int]] | None = None
         self._fetches: dict[str, asyncio.Task[None]] = {}
 
@@ -91,24 +89,12 @@ class Gatekeeper:
         found = {}
         for device in devices:
             bytes_now = now.get(device)
-            before = bytes_now if device == "cpu" else self._before(device, at_s)
+            before = bytes_now  # a host is never still
+            if device != "cpu" and bytes_now is not None:
+                look = Look(at_s, bytes_now)
+                self._looks[device], before = compare(self._looks.get(device), look)
             found[device] = gate.Free(bytes_now, before)
-            if bytes_now is not None and (before is not None or device not in self._looks):
-                self._looks[device] = (at_s, bytes_now)
         return found
-
-    def _before(self, device: str, at_s: float) -> int | None:
-        """Return an earlier reading that tells whether memory has settled, or None.
-
-        Two looks a moment apart say nothing, and one from long ago as little.
-        """
-        if device not in self._looks:
-            return None
-        then_s, bytes_then = self._looks[device]
-        if at_s - then_s > STALE_LOOK_S:
-            del self._looks[device]
-            return None
-        return bytes_then if at_s - then_s >= APART_S else None
 
     async def _gpus(self) -> dict[str, int]:
         """Return free bytes by device; {} where the driver fails or does not answer in time."""

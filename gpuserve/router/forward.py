@@ -88,10 +88,10 @@ async def _pass_on(
     while True:
         try:
             chunk = await answer.content.readany()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError):
             link.tally.failures += 1
             metrics.aborts.labels(passage.choice.model, "upstream").inc()
-            return await _cut(request, response, passage, last=last, error=error)
+            return await _cut(request, response, passage, last=last)
         if not chunk:
             break
         link.tally.bytes += len(chunk)
@@ -118,15 +118,14 @@ async def _cut(
     passage: Passage,
     *,
     last: bytes,
-    error: Exception,
 ) -> web.StreamResponse:
     """End an answer that the upstream did not finish, so that the client sees that it is cut."""
     if response.content_type == "text/event-stream":
         refusal = Refusal(
             status=502,
             code="upstream_died",
-            message=f"{passage.choice.model} ended in the middle of this answer "
-            f"({type(error).__name__})",
+            message=f"the engine of {passage.choice.model} went away in the middle of this answer, "
+            "which is not complete",
         )
         # A line that was cut must end before the event begins.
         await response.write(

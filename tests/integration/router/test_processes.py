@@ -115,7 +115,7 @@ async def test_the_official_client_works_streaming_and_not(pair: Box) -> None:
         said = await anext(stream)
         assert said.choices[0].delta.content == "hi"
         engine.chunks.put_nowait("die")
-        with pytest.raises(openai.APIError, match="coder ended"):
+        with pytest.raises(openai.APIError, match="the engine of coder went away"):
             await anext(stream)
         with pytest.raises(openai.NotFoundError, match="known models"):
             await client.chat.completions.create(model="nope", messages=[])

@@ -80,7 +80,7 @@ async def test_an_engine_that_dies_mid_stream_ends_it_with_one_error_event(
     assert event.startswith(name + b"data: ")
     data = json.loads(event.partition(b"data: ")[2])
     error = data if told is None else data["error"]
-    assert "coder ended" in error["message"]
+    assert "the engine of coder went away" in error["message"]
     assert {key: data[key] for key in wanted} == wanted
     assert {key: error[key] for key in told or {}} == (told or {})
 
