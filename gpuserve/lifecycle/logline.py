@@ -21,7 +21,7 @@ _PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"Initializing an? (?:V1 )?LLM engine", "starting the engine"),
         (r"Starting to load model|Loading weights on|Loading model weights", "loading weights"),
         (r"Loading weights took|Model loading took", "weights are loaded"),
-        (r"torch\.compile|Dynamo bytecode|Compiling a graph|Cache the graph", "compiling"),
+        (r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes", "compiling"),
         (r"[Mm]emory profiling|Profiling CUDA graph", "measuring memory"),
         (r"KV cache size|# (?:GPU|CPU|cuda|CUDA) blocks", "making the KV cache"),
         (r"Capturing CUDA graph|Graph capturing|Capturing cudagraphs", "capturing CUDA graphs"),

@@ -114,7 +114,7 @@ class Shim:
             self._take_line(line)
         if self._cgroup is not None:
             self._cgroup.remove()
-        if self._status.last_error is None and self._error is not None:
+        if self._status.exit_code and self._status.last_error is None and self._error is not None:
             self._status.last_error = self._error.text  # its last line: better than nothing
         self._status.ended_unix_s = time.time()
         self._write_status()

@@ -395,3 +395,17 @@ def test_a_signal_in_the_first_moment_leaves_nothing(box: Box) -> None:
         box.up.communicate(timeout=40)
         box.up = None
         box.must_be_gone()
+
+
+def test_a_program_that_says_why_in_its_own_way_is_quoted(box: Box) -> None:
+    box.knobs = {"coder": {"start_exit": 3, "start_line": "no licence for this card"}}
+    box.engine = {"restart_limit": 1}
+    box.start(wait=False)
+    until(lambda: _state(box, "coder") == "Failed", "it has failed")
+    assert box.instance.model("coder")["last_error"] == "no licence for this card"
+
+
+def test_an_engine_that_was_killed_has_no_last_error(running: Box) -> None:
+    os.kill(running.instance.model("coder")["pid"], signal.SIGKILL)
+    until(lambda: running.instance.model("coder")["restarts"] == 1, "it is restarted")
+    assert running.instance.model("coder")["last_error"] is None
