@@ -4,6 +4,7 @@ The profile, the machine (or the description of another one), what is known abou
 the executables. Everything wrong with any of them is a problem with its place in the profile.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.report import Verdict
 from gpuserve.plan import Plan
 from gpuserve.planning import Executable, make_plan
+from gpuserve.profile.known import unknown_values
 from gpuserve.profile.load import read
+from gpuserve.profile.places import is_inline
 from gpuserve.profile.source import Source
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
@@ -69,7 +72,10 @@ def prepare(
     except ProfileError as error:
         return Prepared(plan=None, problems=error.problems, exit_status=error.exit_status)
     facts, doubts = _facts(profile, source)
-    if len(facts) < len(profile.models):
+    doubts = (*unknown_values(profile, source), *doubts)
+    if elsewhere is None:
+        doubts = (*doubts, *_templates(profile, source))
+    if any(not problem.warning for problem in doubts):
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
     run_dir = run_dir or _default_run_dir(environment)
     machine, unsure = (elsewhere, ()) if elsewhere else _here(profile, run_dir, environment)
@@ -79,7 +85,8 @@ def prepare(
         status = ExitStatus.UNAVAILABLE if elsewhere is None else ExitStatus.CONFIG
         lacking = unsure if missing is None else (missing, *unsure)
         return Prepared(plan=None, problems=lacking, exit_status=status)
-    executables, absent = _executables(profile, source, here=elsewhere is None)
+    # Elsewhere another vLLM will run: the one here says nothing, nor does it matter if none is.
+    executables, absent = ({}, ()) if elsewhere else _executables(profile, source)
     plan = make_plan(
         profile,
         machine,
@@ -192,8 +199,22 @@ def _asked(spec: ModelSpec) -> tuple[ModelFacts, str]:
         return ModelFacts(architecture=None), str(reason)
 
 
+def _templates(profile: Profile, source: Source) -> Iterator[Problem]:
+    for spec in profile.models:
+        template = spec.chat_template
+        # os.path: a text too long to be a file name is no file, and no error.
+        if template is None or is_inline(template) or os.path.isfile(template):  # noqa: PTH113
+            continue
+        lacks = "is a directory" if os.path.isdir(template) else "does not exist"  # noqa: PTH112
+        yield source.problem(
+            f"model[{spec.index}].chat_template",
+            f"the chat template {template[:200]} {lacks}",
+            "a path is relative to the profile; a template may also stand here as text",
+        )
+
+
 def _executables(
-    profile: Profile, source: Source, *, here: bool
+    profile: Profile, source: Source
 ) -> tuple[dict[str, Executable], tuple[Problem, ...]]:
     """Return what each model's `vllm` is, and what is wrong with it on this machine."""
     from gpuserve.machine.vllm import find_vllm
@@ -207,16 +228,10 @@ def _executables(
         try:
             install = find_vllm(spec.vllm)
         except HostUnavailable as error:
-            where = _place(spec, source)
-            if here:
-                problems.append(source.problem(where, error.message, error.hint))
-            else:
-                note = f'no executable "{spec.vllm}" here; the plan is for other hardware'
-                problems.append(source.problem(where, note, warning=True))
+            problems.append(source.problem(_place(spec, source), error.message, error.hint))
             continue
         found[spec.vllm] = Executable(path=install.path, version=install.version)
-        # Elsewhere another vLLM will run; what this one can do says nothing.
-        problems += _doubts(profile, spec, install, source) if here else ()
+        problems += _doubts(profile, spec, install, source)
     return found, tuple(problems)
 
 
@@ -247,7 +262,7 @@ def _place(spec: ModelSpec, source: Source) -> str:
 def _placed(problem: Problem, source: Source) -> Problem:
     if problem.file is not None or not problem.where:
         return problem
-    return replace(problem, file=source.file, line=source.line(problem.where))
+    return source.problem(problem.where, problem.message, problem.hint, warning=problem.warning)
 
 
 def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:
@@ -255,8 +270,6 @@ def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:
 
 
 def _default_run_dir(environment: Mapping[str, str]) -> Path:
-    import os
-
     from gpuserve.machine.control import default_run_dir
 
     return default_run_dir(dict(environment), os.getuid(), Path.home())

@@ -13,7 +13,7 @@ from gpuserve.memory.grants import shares
 from gpuserve.memory.host import host_grants
 from gpuserve.memory.placement import Placement, grants, place
 from gpuserve.memory.report import FitReport, GpuShare, Grant, Verdict
-from gpuserve.memory.rooms import hardware_rooms, rooms_now
+from gpuserve.memory.rooms import hardware_rooms, overreserved, rooms_now
 from gpuserve.memory.validity import validity_problems
 from gpuserve.memory.verdict import worst
 from gpuserve.profile.spec import Profile
@@ -38,6 +38,9 @@ def assess(profile: Profile, facts: Facts, machine: Machine, device: Device) -> 
         report = _on_host(profile, facts, machine, problems)
     else:
         report = _on_gpus(profile, facts, machine, problems)
+        full = overreserved(machine.gpus, profile.upstreams)
+        if full:
+            report = replace(report, verdict="does_not_fit", problems=report.problems + full)
     if not report.shortfalls:
         close = tuple(cautions(engines_of(profile, facts, device), report.grants))
         return replace(report, problems=report.problems + close)

@@ -54,7 +54,7 @@ def charges(
     left = {index: room.available_bytes for index, room in rooms.items()}
     sharing = [e for e in engines if shares(e)]
     for engine in engines:
-        if engine in sharing:
+        if shares(engine):
             continue
         charge = _stated(engine, layout[engine.spec.name], rooms)
         done[engine.spec.name] = charge

@@ -41,17 +41,20 @@ def place(engines: Sequence[Engine], rooms: Mapping[int, Room]) -> Placement:
 
 def grants(placement: Placement, rooms: Mapping[int, Room]) -> tuple[Grant, ...]:
     """Return the grants of *placement*, each with its verdict on the hardware of *rooms*."""
-    return tuple(_grant(charge, placement, rooms) for charge in placement.charges)
-
-
-def _grant(charge: Charge, placement: Placement, rooms: Mapping[int, Room]) -> Grant:
-    engine = charge.engine
     short = {shortfall.model for shortfall in placement.shortfalls}
-    verdict: Verdict = "does_not_fit"
-    if charge.gpus and engine.spec.name not in short:
-        # Those that do not fit will not be there.
-        held = [c for c in placement.charges if c.engine.spec.name not in short]
-        verdict = verdict_of(charge, held, rooms)
+    # Those that do not fit will not be there.
+    held = [c for c in placement.charges if c.engine.spec.name not in short]
+    made = []
+    for charge in placement.charges:
+        verdict: Verdict = "does_not_fit"
+        if charge.gpus and charge.engine.spec.name not in short:
+            verdict = verdict_of(charge, held, rooms)
+        made.append(_grant(charge, verdict))
+    return tuple(made)
+
+
+def _grant(charge: Charge, verdict: Verdict) -> Grant:
+    engine = charge.engine
     return Grant(
         model=engine.spec.name,
         gpus=charge.gpus,

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gpuserve.errors import Problem
 from gpuserve.profile.spec import UpstreamSpec
 from gpuserve.readings import Gpu
+from gpuserve.units import gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,27 @@ def rooms_now(gpus: Iterable[Gpu], upstreams: Iterable[UpstreamSpec]) -> dict[in
         held = max(gpu.total_bytes - gpu.free_bytes, reserved.get(gpu.index, 0))
         rooms[gpu.index] = Room(gpu=gpu, available_bytes=max(0, gpu.total_bytes - held))
     return rooms
+
+
+def overreserved(gpus: Iterable[Gpu], upstreams: Iterable[UpstreamSpec]) -> tuple[Problem, ...]:
+    """Return one problem for each reservation that a GPU is too small for, beside those before."""
+    left = {gpu.index: gpu.total_bytes for gpu in gpus}
+    found = []
+    for upstream in upstreams:
+        wanted = upstream.reserve_bytes
+        for index in upstream.gpus:
+            if index in left and wanted > left[index]:
+                found.append(
+                    Problem(
+                        where=f"upstream[{upstream.index}].reserve",
+                        message=f"{gib(wanted)} are reserved on GPU {index}, which has "
+                        f"{gib(max(0, left[index]))} for it: short by "
+                        f"{gib(wanted - max(0, left[index]))}",
+                        hint="reserve what the server really holds; `nvidia-smi` shows it",
+                    )
+                )
+            left[index] = left.get(index, 0) - wanted
+    return tuple(found)
 
 
 def _reserved(upstreams: Iterable[UpstreamSpec]) -> dict[int, int]:

@@ -1,9 +1,12 @@
 """From the checked document to a Profile: `[engine]` defaults merged into each model."""
 
-from typing import TypeVar
+from dataclasses import fields
+from typing import Any
 
+from gpuserve.profile.defaults import with_defaults
 from gpuserve.profile.document import (
     Document,
+    EngineKeys,
     EngineTable,
     ModelTable,
     RoutingTable,
@@ -20,7 +23,28 @@ from gpuserve.profile.spec import (
     UpstreamSpec,
 )
 
-T = TypeVar("T")
+_PATIENCE = tuple(field.name for field in fields(Patience))
+# Keys that mean in a ModelSpec what they mean in the file, and have its default when left out.
+_AS_STATED = (
+    "port",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_num_batched_tokens",
+    "dtype",
+    "quantization",
+    "kv_cache_dtype",
+    "block_size",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "enforce_eager",
+    "enable_prefix_caching",
+    "load_format",
+    "cpu_offload_gb",
+    "trust_remote_code",
+    "revision",
+    "tool_call_parser",
+    "reasoning_parser",
+)
 
 
 def profile_of(document: Document, *, path: str, places: Places) -> Profile:
@@ -39,70 +63,35 @@ def profile_of(document: Document, *, path: str, places: Places) -> Profile:
 
 
 def _model(index: int, table: ModelTable, engine: EngineTable, places: Places) -> ModelSpec:
-    demand = Demand(**table.demand.model_dump()) if table.demand else None
-    # A demand is nearer to the model than a default for all of them.
-    max_num_seqs = demand.concurrency if demand else engine.max_num_seqs
+    stated = with_defaults(_stated(table), _stated(engine))
+    demand = Demand(**stated["demand"].model_dump()) if "demand" in stated else None
+    template = stated.get("chat_template")
+    tokenizer = stated.get("tokenizer")
     return ModelSpec(
         index=index,
         name=table.name,
         model=places.weights(table.model),
         aliases=tuple(table.aliases or ()),
         gpus=tuple(table.gpus) if table.gpus is not None else None,
-        port=table.port,
-        vllm=places.executable(_first(table.vllm, engine.vllm, "vllm")),
-        memory_bytes=table.memory,
-        gpu_memory_utilization=table.gpu_memory_utilization,
-        kv_cache_memory_bytes=table.kv_cache_memory_bytes,
+        vllm=places.executable(stated.get("vllm", "vllm")),
+        memory_bytes=stated.get("memory"),
         demand=demand,
-        max_model_len=_first(table.max_model_len, demand.context_tokens if demand else None, None),
-        max_num_seqs=_first(table.max_num_seqs, max_num_seqs, None),
-        max_num_batched_tokens=_first(
-            table.max_num_batched_tokens, engine.max_num_batched_tokens, None
-        ),
-        dtype=_first(table.dtype, engine.dtype, None),
-        quantization=table.quantization,
-        kv_cache_dtype=_first(table.kv_cache_dtype, engine.kv_cache_dtype, None),
-        block_size=table.block_size,
-        tensor_parallel_size=_first(table.tensor_parallel_size, None, 1),
-        pipeline_parallel_size=_first(table.pipeline_parallel_size, None, 1),
-        enforce_eager=_first(table.enforce_eager, engine.enforce_eager, False),
-        enable_prefix_caching=table.enable_prefix_caching,
-        load_format=_first(table.load_format, engine.load_format, None),
-        cpu_offload_gb=table.cpu_offload_gb,
-        trust_remote_code=_first(table.trust_remote_code, engine.trust_remote_code, False),
-        revision=table.revision,
-        tokenizer=places.weights(table.tokenizer) if table.tokenizer else None,
-        chat_template=places.template(table.chat_template) if table.chat_template else None,
-        tool_call_parser=table.tool_call_parser,
+        max_model_len=stated.get("max_model_len", demand and demand.context_tokens),
+        max_num_seqs=stated.get("max_num_seqs", demand and demand.concurrency),
+        tokenizer=places.weights(tokenizer) if tokenizer is not None else None,
+        chat_template=places.template(template) if template is not None else None,
         # A parser is named so that clients can send tools; vLLM wants to be told twice.
-        enable_auto_tool_choice=_first(
-            table.enable_auto_tool_choice, None, table.tool_call_parser is not None
-        ),
-        reasoning_parser=table.reasoning_parser,
+        enable_auto_tool_choice=stated.get("enable_auto_tool_choice", "tool_call_parser" in stated),
         extra_args=(*(engine.extra_args or ()), *(table.extra_args or ())),
         env=tuple({**(engine.env or {}), **(table.env or {})}.items()),
-        patience=_patience(table, engine),
+        patience=Patience(**{key: stated[key] for key in _PATIENCE if key in stated}),
+        **{key: stated[key] for key in _AS_STATED if key in stated},
     )
 
 
-def _patience(table: ModelTable, engine: EngineTable) -> Patience:
-    default = Patience()
-    return Patience(
-        start_timeout_s=_first(
-            table.start_timeout_s, engine.start_timeout_s, default.start_timeout_s
-        ),
-        drain_timeout_s=_first(
-            table.drain_timeout_s, engine.drain_timeout_s, default.drain_timeout_s
-        ),
-        stop_timeout_s=_first(table.stop_timeout_s, engine.stop_timeout_s, default.stop_timeout_s),
-        liveness_timeout_s=_first(
-            table.liveness_timeout_s, engine.liveness_timeout_s, default.liveness_timeout_s
-        ),
-        restart_backoff_s=_first(
-            table.restart_backoff_s, engine.restart_backoff_s, default.restart_backoff_s
-        ),
-        restart_limit=_first(table.restart_limit, engine.restart_limit, default.restart_limit),
-    )
+def _stated(table: EngineKeys) -> dict[str, Any]:
+    """Return the keys of *table* that the file states, with their values."""
+    return {key: getattr(table, key) for key in table.model_fields_set}
 
 
 def _upstream(index: int, table: UpstreamTable) -> UpstreamSpec:
@@ -123,10 +112,3 @@ def _routing(table: RoutingTable) -> RoutingSpec:
         general=table.general,
         default=table.default or table.general,
     )
-
-
-def _first(own: T | None, default: T | None, fallback: T) -> T:
-    """Return the model's own value, else `[engine]`'s, else gpuserve's or vLLM's."""
-    if own is not None:
-        return own
-    return default if default is not None else fallback

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpuserve.errors import Problem
+from gpuserve.profile.defaults import MEMORY, with_defaults
 from gpuserve.profile.flags import REFUSED_VARIABLES, refused_flags
 from gpuserve.profile.source import Source, dotted
 from gpuserve.profile.spec import RoutingSpec, ServerSpec
@@ -18,28 +19,30 @@ from gpuserve.profile.words import near
 Tables = dict[str, Any]
 _LOOPBACK = {"127.0.0.1", "localhost", "0.0.0.0"}  # noqa: S104 - compared with, not bound
 _UPSTREAM_NAME = re.compile(r"upstream\[\d+\]\.name")
-_MEMORY = ("memory", "gpu_memory_utilization", "kv_cache_memory_bytes", "demand")
 
 
 def crosscheck(tables: Tables, source: Source) -> list[Problem]:
     """Return every contradiction in *tables*, whose values have the right types."""
+    engine = tables.get("engine", {})
     problems = [
         *_served(tables, source),
         *_names(tables, source),
         *_ports(tables, source),
         *_routing(tables, source),
         *_reserves(tables, source),
-        *_arguments("engine", tables.get("engine", {}), source),
+        *_memory("engine", engine, source),
+        *_arguments("engine", engine, source),
     ]
     for index, model in enumerate(tables.get("model", [])):
         where = f"model[{index}]"
-        problems += _parallel(where, model, source)
+        whole = with_defaults(model, engine)
         problems += _memory(where, model, source)
-        problems += _demand(where, model, source)
-        problems += _batch(where, model, tables.get("engine", {}), source)
-        problems += _tools(where, model, source)
         problems += _arguments(where, model, source)
-        problems += _device(where, model, tables.get("engine", {}), source)
+        problems += _parallel(where, whole, source)
+        problems += _demand(where, whole, source)
+        problems += _batch(where, whole, source)
+        problems += _tools(where, whole, source)
+        problems += _device(where, whole, source)
     return problems
 
 
@@ -139,12 +142,14 @@ def _parallel(where: str, model: Tables, source: Source) -> Iterator[Problem]:
     needed = tensor * pipeline
     message = f"{sizes} needs {needed} GPU{'s' if needed > 1 else ''}, found {len(gpus)} in `gpus`"
     hint = f"write tensor_parallel_size = {len(gpus)}, or name {needed} GPU(s)"
-    key = "tensor_parallel_size" if "tensor_parallel_size" in model else "gpus"
+    # A default that serves the others is not to blame.
+    own = f"{where}.tensor_parallel_size" in source.lines
+    key = "tensor_parallel_size" if own else "gpus"
     yield source.problem(f"{where}.{key}", message, hint)
 
 
 def _memory(where: str, model: Tables, source: Source) -> Iterator[Problem]:
-    stated = [key for key in _MEMORY if key in model]
+    stated = [key for key in MEMORY if key in model]
     # vLLM itself takes a fraction beside a fixed KV size: the fraction then only rules its
     # check at start (vLLM, v1/worker/gpu_worker.py).
     if len(stated) < 2 or stated == ["gpu_memory_utilization", "kv_cache_memory_bytes"]:
@@ -169,12 +174,9 @@ def _demand(where: str, model: Tables, source: Source) -> Iterator[Problem]:
         yield source.problem(f"{where}.demand.concurrency", message, hint)
 
 
-def _batch(where: str, model: Tables, engine: Tables, source: Source) -> Iterator[Problem]:
-    tokens = model.get("max_num_batched_tokens", engine.get("max_num_batched_tokens"))
-    seqs = model.get("max_num_seqs")
-    if seqs is None:
-        demand = model.get("demand", {})
-        seqs = demand.get("concurrency", engine.get("max_num_seqs"))
+def _batch(where: str, model: Tables, source: Source) -> Iterator[Problem]:
+    tokens = model.get("max_num_batched_tokens")
+    seqs = model.get("max_num_seqs", model.get("demand", {}).get("concurrency"))
     # vLLM refuses to start then (config/scheduler.py).
     if tokens is not None and seqs is not None and tokens < seqs:
         message = f"max_num_batched_tokens {tokens} is less than the {seqs} sequences at once"
@@ -201,8 +203,8 @@ def _arguments(where: str, table: Tables, source: Source) -> Iterator[Problem]:
             yield source.problem(place, message, REFUSED_VARIABLES[name])
 
 
-def _device(where: str, model: Tables, engine: Tables, source: Source) -> Iterator[Problem]:
-    if engine.get("device") == "cpu" and "gpus" in model:
+def _device(where: str, model: Tables, source: Source) -> Iterator[Problem]:
+    if model.get("device") == "cpu" and "gpus" in model:
         yield source.problem(f"{where}.gpus", 'GPUs are named, but [engine] device is "cpu"')
 
 

@@ -27,6 +27,7 @@ from gpuserve.profile.values import (
     Text,
     Url,
     Weights,
+    Workers,
 )
 
 
@@ -43,9 +44,18 @@ class ServerTable(Table):
         "127.0.0.1", description="IPv4 address or name to listen on; 0.0.0.0: every interface."
     )
     port: Port = Field(8000, description="Port of the OpenAI-compatible endpoint.")
-    workers: Count = Field(
-        1, description="Router processes; one serves most boxes, and each takes up to one core."
+    workers: Workers = Field(
+        1,
+        description="Router processes, 1 to 64; one serves most boxes, and each takes up to one "
+        "core, so more of them than cores gain nothing.",
     )
+
+
+class DemandTable(Table):
+    """What the engine must be able to hold at once."""
+
+    context_tokens: Count = Field(description="Tokens of one sequence, prompt and answer.")
+    concurrency: Count = Field(description="Sequences of that length at the same time.")
 
 
 class EngineKeys(Table):
@@ -88,6 +98,42 @@ class EngineKeys(Table):
     trust_remote_code: bool | None = Field(
         None, description="Run Python code that comes with the model. Only for sources you trust."
     )
+    memory: Size | None = Field(
+        None,
+        description="Everything the engine takes on each GPU, its CUDA context included. A model "
+        "that states memory, gpu_memory_utilization, kv_cache_memory_bytes or demand replaces "
+        "whichever of them [engine] states.",
+    )
+    gpu_memory_utilization: Fraction | None = Field(
+        None, description="Fraction of each GPU's total, as vLLM's --gpu-memory-utilization."
+    )
+    kv_cache_memory_bytes: BytesOrSize | None = Field(
+        None, description="KV cache on each GPU: bytes, or a size such as 8 GiB."
+    )
+    demand: DemandTable | None = Field(
+        None,
+        description="Context and concurrency to hold; sets max_num_seqs, and max_model_len "
+        "where the same table does not state it.",
+    )
+    max_model_len: Count | None = Field(
+        None, description="Longest sequence in tokens, as vLLM's --max-model-len."
+    )
+    quantization: Text | None = Field(
+        None, description="As vLLM's --quantization; most checkpoints say it themselves."
+    )
+    block_size: Count | None = Field(None, description="Tokens per KV block, as vLLM's.")
+    tensor_parallel_size: Count | None = Field(
+        None, description="GPUs that share each layer, as vLLM's --tensor-parallel-size."
+    )
+    pipeline_parallel_size: Count | None = Field(
+        None, description="Groups of GPUs that share the layers out, as vLLM's."
+    )
+    enable_prefix_caching: bool | None = Field(
+        None, description="Keep the KV of finished prompts for the next with the same beginning."
+    )
+    cpu_offload_gb: NotNegative | None = Field(
+        None, description="GiB of weights kept in host memory per GPU, as vLLM's; slow."
+    )
     start_timeout_s: Seconds | None = Field(
         None,
         description="Seconds from the launch to the first answer of the engine; fetching weights "
@@ -108,7 +154,9 @@ class EngineKeys(Table):
         None, description="Seconds before the first restart; the delay grows. Default: 2."
     )
     restart_limit: Count | None = Field(
-        None, description="Failures in a row after which a model is Failed. Default: 5."
+        None,
+        description="Failures in a row after which a model is Failed; one that stays ready for 60 "
+        "s starts from zero. Default: 5.",
     )
 
 
@@ -118,13 +166,6 @@ class EngineTable(EngineKeys):
     device: Device = Field(
         "auto", description="auto takes the GPUs that are there; cpu runs vLLM's CPU build."
     )
-
-
-class DemandTable(Table):
-    """What the engine must be able to hold at once."""
-
-    context_tokens: Count = Field(description="Tokens of one sequence, prompt and answer.")
-    concurrency: Count = Field(description="Sequences of that length at the same time.")
 
 
 class ModelTable(EngineKeys):
@@ -144,39 +185,6 @@ class ModelTable(EngineKeys):
         None,
         description="Loopback TCP port of the engine; without it a Unix socket in the run "
         "directory, which no other user can reach.",
-    )
-    memory: Size | None = Field(
-        None, description="Everything the engine takes on each GPU, its CUDA context included."
-    )
-    gpu_memory_utilization: Fraction | None = Field(
-        None, description="Fraction of each GPU's total, as vLLM's --gpu-memory-utilization."
-    )
-    kv_cache_memory_bytes: BytesOrSize | None = Field(
-        None, description="KV cache on each GPU: bytes, or a size such as 8 GiB."
-    )
-    demand: DemandTable | None = Field(
-        None,
-        description="Context and concurrency to hold; sets max_num_seqs, and max_model_len "
-        "where that is not stated.",
-    )
-    max_model_len: Count | None = Field(
-        None, description="Longest sequence in tokens, as vLLM's --max-model-len."
-    )
-    quantization: Text | None = Field(
-        None, description="As vLLM's --quantization; most checkpoints say it themselves."
-    )
-    block_size: Count | None = Field(None, description="Tokens per KV block, as vLLM's.")
-    tensor_parallel_size: Count | None = Field(
-        None, description="GPUs that share each layer, as vLLM's --tensor-parallel-size."
-    )
-    pipeline_parallel_size: Count | None = Field(
-        None, description="Groups of GPUs that share the layers out, as vLLM's."
-    )
-    enable_prefix_caching: bool | None = Field(
-        None, description="Keep the KV of finished prompts for the next with the same beginning."
-    )
-    cpu_offload_gb: NotNegative | None = Field(
-        None, description="GiB of weights kept in host memory per GPU, as vLLM's; slow."
     )
     revision: Text | None = Field(None, description="Branch, tag or commit on the hub.")
     tokenizer: Weights | None = Field(None, description="Hub id or directory of another tokenizer.")

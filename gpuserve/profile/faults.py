@@ -45,9 +45,10 @@ _SHORT_FACTORS = {"k": 10**3, "m": 10**6, "K": 1 << 10, "M": 1 << 20}
 KEYS: Mapping[str, frozenset[str]] = {
     "": frozenset(document.Document.model_fields),
     "server": frozenset(document.ServerTable.model_fields),
-    "engine": frozenset(document.EngineTable.model_fields),
     "model": frozenset(document.ModelTable.model_fields),
+    "engine": frozenset(document.EngineTable.model_fields),
     "model.demand": frozenset(document.DemandTable.model_fields),
+    "engine.demand": frozenset(document.DemandTable.model_fields),
     "upstream": frozenset(document.UpstreamTable.model_fields),
     "routing": frozenset(document.RoutingTable.model_fields),
 }
@@ -66,7 +67,8 @@ def shape_faults(
     for detail in details:
         path: KeyPath = tuple(detail["loc"])
         problems.append(_problem(path, detail, source))
-        if detail["type"] != "missing" or len(path) > 3:  # a table within a model: incomplete
+        # A table within a model or within [engine] is incomplete, and of no use without it.
+        if detail["type"] != "missing" or len(path) > 3 or path[0] == "engine":
             _drop(usable, path)
     return None, usable, problems
 
@@ -126,6 +128,8 @@ def _value_hint(path: KeyPath, kind: str, found: object, detail: ErrorDetails) -
         return f'did you mean "{close}"?' if close else None
     if kind == "int_type" and isinstance(found, str):
         return _count_hint(path, found)
+    if path == ("server", "workers") and kind == "less_than_equal":
+        return "a router process takes up to one core: more of them than cores gain nothing"
     if kind == "int_type" and found == -1:
         return "leave the key out for vLLM's own choice"
     if kind == "bool_type" and isinstance(found, str) and found.lower() in {"true", "false"}:

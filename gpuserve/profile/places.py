@@ -4,8 +4,16 @@ Looks at the disk, and nowhere else do the profile's parts but `load`.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_INLINE = re.compile(r"\{[{%#]|\n")
+
+
+def is_inline(template: str) -> bool:
+    """Whether *template* is a Jinja text, and not the name of a file that holds one."""
+    return _INLINE.search(template) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,12 @@ class Places:
 
     def template(self, text: str) -> str:
         """Return the absolute file that *text* names, or *text*, which is the template itself."""
-        if "{" in text or "\n" in text:
+        if is_inline(text):
             return text
         return str(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
 
     def _beside(self, path: Path) -> Path:
         first, second = self.profile / path, self.current / path
-        return second if not first.exists() and second.exists() else first
+        # os.path: a text too long to be a file name is one that does not exist, and no error.
+        there, here = os.path.exists(first), os.path.exists(second)  # noqa: PTH110 - as said
+        return second if here and not there else first

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from gpuserve.errors import Problem
 from gpuserve.profile.lines import KeyPath, key_lines
 
+# A key of a model, and what stands below it.
+_MODEL_KEY = re.compile(r"(model\[\d+\])(\.[A-Za-z0-9_-]+)(.*)")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -25,10 +27,23 @@ class Source:
             where = where[: max(where.rfind("."), where.rfind("["), 0)]
         return None
 
+    def stated(self, where: str) -> str:
+        """Return the TOML path that says *where*: a model's own key, or the one of `[engine]`."""
+        key = _MODEL_KEY.fullmatch(where)
+        if key is None or key[1] + key[2] in self.lines or f"engine{key[2]}" not in self.lines:
+            return where
+        return f"engine{key[2]}{key[3]}"
+
     def problem(
         self, where: str, message: str, hint: str | None = None, *, warning: bool = False
     ) -> Problem:
-        """Return a problem of the TOML path *where* (empty: of the file as a whole)."""
+        """Return a problem of the TOML path *where* (empty: of the file as a whole).
+
+        What a model has from `[engine]` has its place there; the message then names the model.
+        """
+        stated = self.stated(where)
+        if stated != where:
+            where, message = stated, f"{where.partition('.')[0]}: {message}"
         line = self.line(where)
         return Problem(
             message=message, where=where, file=self.file, line=line, hint=hint, warning=warning

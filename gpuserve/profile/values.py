@@ -14,6 +14,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # What clients put in "model" is often a hub id; it stands in HTTP headers and log lines.
 _PUBLIC_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
 _LONGEST_PUBLIC_NAME_CHARS = 256
+# A page of the hub, as copied from a browser; what follows the id is a view of it.
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", re.IGNORECASE
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -94,7 +98,15 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _printable(text: str) -> str:
+def _weights(text: str) -> str:
+    page = _HUB_PAGE.match(text)
+    if page:
+        raise Fault(f'expected a hub id, found the page "{text}"', f'write "{page[1]}"')
+    if text.startswith(("http://", "https://")):
+        raise Fault(
+            f'expected a hub id such as "org/model" or a directory, found the URL "{text}"',
+            "fetch the files into a directory and name that",
+        )
     if text.startswith("-") or any(char.isspace() or not char.isprintable() for char in text):
         raise Fault(f'expected a hub id such as "org/model" or a directory, found "{text}"')
     return text
@@ -160,8 +172,11 @@ BytesOrSize = Annotated[
 Text = Annotated[str, Field(min_length=1)]
 Host = Annotated[Text, AfterValidator(_host)]
 Url = Annotated[Text, AfterValidator(_url)]
-Weights = Annotated[Text, AfterValidator(_printable)]
+Weights = Annotated[Text, AfterValidator(_weights)]
 Count = Annotated[int, Field(ge=1)]
+# A router process is bound by one core, so more of them than cores gain nothing, and each holds
+# connections of its own to every engine. The limit is there for slips of the finger.
+Workers = Annotated[int, Field(ge=1, le=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -70,4 +70,6 @@ def _place(table: str) -> str:
 def _place_name(table: str) -> str:
     if table == "model.demand":
         return "demand = { … } of a [[model]]"
+    if table == "engine.demand":
+        return "demand = { … } of [engine]"
     return f"[[{table}]]" if table in {"model", "upstream"} else f"[{table}]"

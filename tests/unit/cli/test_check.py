@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_a_profile_of_upstreams_alone_needs_no_gpu(tmp_path: Path) -> None:
     assert main(["check", profile]) == 0
 
 
-def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
+def test_an_executable_that_is_missing_is_69_here_and_nothing_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_checkpoint(tmp_path / "m")
@@ -161,8 +162,92 @@ def test_an_executable_that_is_missing_is_69_here_and_a_note_elsewhere(
     assert "engine.vllm: there is no vLLM executable" in capsys.readouterr().err
     machine = tmp_path / "machine.toml"
     machine.write_text("[host]\nram_gib = 64\n")
+    assert main(["check", profile, "--machine", str(machine), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["problems"] == []
+    assert document["models"][0]["argv"][0] == str(tmp_path / "no-vllm")
+
+
+def test_a_reservation_larger_than_its_card_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream = '[[upstream]]\nname = "e{}"\nurl = "http://127.0.0.1:808{}"\nmodels = ["e-{}"]\n'
+    model = '[[model]]\nname = "a"\nmodel = "Qwen/Qwen2.5-7B-Instruct-AWQ"\ngpus = [1]\n'
+    model += "max_model_len = 4096\n"
+    each = [upstream.format(n, n, n) + 'gpus = [0]\nreserve = "12 GiB"\n' for n in (1, 2)]
+    assert main(["check", write(tmp_path, model + each[0]), "--gpu", "NVIDIA L4:2"]) == 0
+    profile = write(tmp_path, model + "".join(each))
+    capsys.readouterr()
+    assert main(["check", profile, "--gpu", "NVIDIA L4:2", "--json"]) == 78
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "does_not_fit"
+    (problem,) = document["problems"]
+    assert (problem["where"], problem["line"]) == ("upstream[1].reserve", 17)
+    assert "12.00 GiB are reserved on GPU 0, which has 10.03 GiB" in problem["message"]
+
+
+def test_a_value_that_vllm_does_not_know_is_a_warning_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = 'kv_cache_dtype = "fp9"\nmax_model_len = 4096\n'
+    models = "".join(
+        f'[[model]]\nname = "{n}"\nmodel = "Qwen/Qwen2.5-7B-Instruct-AWQ"\n' for n in "ab"
+    )
+    profile = write(tmp_path, f'[engine]\n{keys}{models}quantization = "awqq"\n')
+    assert main(["check", profile, "--gpu", "NVIDIA L4:2"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("fp9") == 1
+    assert f"{profile}:2: warning: engine.kv_cache_dtype: " in said
+    assert 'did you mean "fp8"?' in said
+    assert f"{profile}:10: warning: model[1].quantization: " in said
+    assert 'did you mean "awq"?' in said
+
+
+def test_a_chat_template_that_is_not_there_is_an_error_only_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "m")
+    vllm = tmp_path / "vllm"
+    vllm.write_text("#!/bin/sh\necho 0.32.0\n")
+    vllm.chmod(0o755)
+    text = (
+        '[engine]\ndevice = "cpu"\nvllm = "./vllm"\nkv_cache_memory_bytes = "1 GiB"\n'
+        '[[model]]\nname = "a"\nmodel = "./m"\nchat_template = "t.jinja"\n'
+    )
+    profile = write(tmp_path, text)
+    assert main(["check", profile]) == 78
+    missing = f"{profile}:8: error: model[0].chat_template: the chat template {tmp_path}/t.jinja"
+    assert missing in capsys.readouterr().err
+    machine = tmp_path / "machine.toml"
+    machine.write_text("[host]\nram_gib = 64\n")
     assert main(["check", profile, "--machine", str(machine)]) == 0
-    assert "the plan is for other hardware" in capsys.readouterr().err
+    (tmp_path / "t.jinja").write_text("{{ messages }}")
+    main(["check", profile])
+    assert "model[0].chat_template" not in capsys.readouterr().err
+    inline = write(tmp_path, text.replace('"t.jinja"', '"{% for m in messages %}{% endfor %}"'))
+    main(["check", inline])
+    assert "model[0].chat_template" not in capsys.readouterr().err
+
+
+def test_a_default_that_one_model_cannot_take_is_placed_where_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = write(
+        tmp_path,
+        "[engine]\nmax_model_len = 999999\n"
+        '[[model]]\nname = "a"\nmodel = "Qwen/Qwen2.5-7B-Instruct"\n',
+    )
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    said = capsys.readouterr().err
+    assert f"{profile}:2: error: engine.max_model_len: model[0]: 999999 tokens" in said
+
+
+def test_three_hundred_models_are_checked_in_seconds(tmp_path: Path) -> None:
+    model = '[[model]]\nname = "m{}"\nmodel = "Qwen/Qwen2.5-7B-Instruct-AWQ"\n'
+    profile = write(tmp_path, "".join(model.format(n) for n in range(300)))
+    began = time.process_time()
+    assert main(["check", profile, "--gpu", "NVIDIA L4:8"]) == 78
+    assert time.process_time() - began < 10
 
 
 def test_secrets_of_an_engine_s_environment_are_not_printed(

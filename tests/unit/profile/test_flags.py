@@ -36,5 +36,7 @@ def test_every_setting_of_an_engine_is_refused_as_a_flag() -> None:
         "env",
         "extra_args",
         "restart_limit",
+        "memory",  # words of ours: vLLM has no such flags
+        "demand",
     }
     assert {"--" + name.replace("_", "-") for name in settings - ours} <= set(REFUSED)

@@ -453,3 +453,85 @@ def test_later_checks_find_file_and_line_through_the_source(tmp_path: Path) -> N
     assert (problem.file, problem.line) == (str(path), 4)
     assert source.problem("model[0].port", "…").line == 1
     assert source.problem("", "…").line is None
+
+
+def test_engine_holds_defaults_that_a_model_may_replace() -> None:
+    text = """
+[engine]
+max_model_len = 16384
+block_size = 32
+quantization = "awq"
+enable_prefix_caching = false
+tensor_parallel_size = 2
+cpu_offload_gb = 1
+memory = "20 GiB"
+[[model]]
+name = "a"
+model = "o/a"
+[[model]]
+name = "b"
+model = "o/b"
+max_model_len = 4096
+tensor_parallel_size = 1
+kv_cache_memory_bytes = "1 GiB"
+"""
+    a, b = load_text(text, path="/p.toml").models
+    assert (a.max_model_len, a.block_size, a.quantization) == (16384, 32, "awq")
+    assert (a.enable_prefix_caching, a.tensor_parallel_size, a.cpu_offload_gb) == (False, 2, 1)
+    assert (a.memory_bytes, a.kv_cache_memory_bytes) == (20 * GIB, None)
+    assert (b.max_model_len, b.tensor_parallel_size, b.quantization) == (4096, 1, "awq")
+    assert (b.memory_bytes, b.kv_cache_memory_bytes) == (None, GIB)
+
+
+def test_a_model_s_own_demand_is_nearer_than_any_default() -> None:
+    engine = "[engine]\nmax_model_len = 4096\nmax_num_seqs = 4\ngpu_memory_utilization = 0.5\n"
+    own = "demand = { context_tokens = 8192, concurrency = 8 }\n"
+    model = load_text(engine + MODEL + own, path="/p.toml").models[0]
+    assert (model.max_model_len, model.max_num_seqs) == (8192, 8)
+    assert (model.demand, model.gpu_memory_utilization) == (
+        Demand(context_tokens=8192, concurrency=8),
+        None,
+    )
+
+
+def test_a_default_demand_serves_every_model_that_states_no_memory() -> None:
+    text = "[engine]\ndemand = { context_tokens = 8192, concurrency = 8 }\n" + MODEL
+    assert load_text(text, path="/p.toml").models[0].max_num_seqs == 8
+    assert load_text(text + 'memory = "9 GiB"\n', path="/p.toml").models[0].demand is None
+
+
+def test_contradictions_between_defaults_and_a_model_name_the_default_s_line() -> None:
+    default = "[engine]\ndemand = { context_tokens = 8192, concurrency = 8 }\n"
+    problem = only_problem(default + MODEL + "max_model_len = 4096\n")
+    assert (problem.where, problem.line) == ("engine.demand.context_tokens", 2)
+    assert problem.message.startswith("model[0]: ")
+    both = only_problem('[engine]\nmemory = "9 GiB"\ngpu_memory_utilization = 0.5\n' + MODEL)
+    assert (both.where, both.line) == ("engine.gpu_memory_utilization", 3)
+    incomplete = only_problem("[engine]\ndemand = { context_tokens = 8 }\n" + MODEL)
+    assert (incomplete.where, incomplete.line) == ("engine.demand.concurrency", 2)
+    ranks = only_problem("[engine]\ntensor_parallel_size = 2\n" + MODEL + "gpus = [0]\n")
+    assert (ranks.where, ranks.line) == ("model[0].gpus", 6)
+
+
+@pytest.mark.parametrize("page", ["", "/tree/main", "?library=vllm"])
+def test_a_page_of_the_hub_is_refused_with_the_id_to_write(page: str) -> None:
+    url = f"https://huggingface.co/Qwen/Qwen2.5-7B{page}"
+    problem = only_problem(f'[[model]]\nname = "a"\nmodel = "{url}"\n')
+    assert (problem.line, problem.hint) == (3, 'write "Qwen/Qwen2.5-7B"')
+
+
+def test_another_url_is_no_model() -> None:
+    problem = only_problem('[[model]]\nname = "a"\nmodel = "https://example.org/m.gguf"\n')
+    assert "found the URL" in problem.message
+
+
+def test_a_thousand_workers_are_refused() -> None:
+    problem = only_problem("[server]\nworkers = 1000\n" + MODEL)
+    assert (problem.line, problem.message) == (2, "expected at most 64, found 1000")
+    assert "core" in (problem.hint or "")
+    assert load_text("[server]\nworkers = 64\n" + MODEL, path="/p.toml").server.workers == 64
+
+
+def test_a_text_too_long_for_a_file_name_is_still_a_value() -> None:
+    text = MODEL + f'chat_template = "{"x" * 5000}"\n'
+    assert load_text(text, path="/p.toml").models[0].chat_template == "/" + "x" * 5000
