@@ -31,7 +31,7 @@ class Places:
         path = Path(os.path.expanduser(text))  # noqa: PTH111 - "~nobody" is no reason to fail
         explicit = text.startswith(("/", "./", "../", "~")) or text in {".", ".."}
         beside = self.profile / path
-        return str(beside) if explicit or beside.is_dir() else text
+        return _tidy(beside) if explicit or beside.is_dir() else text
 
     def executable(self, text: str) -> str:
         """Return *text* if it is a bare name, to be found on PATH, else an absolute path.
@@ -41,16 +41,22 @@ class Places:
         """
         if "/" not in text:
             return text
-        return str(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
+        return _tidy(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
 
     def template(self, text: str) -> str:
         """Return the absolute file that *text* names, or *text*, which is the template itself."""
         if is_inline(text):
             return text
-        return str(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
+        return _tidy(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
 
     def _beside(self, path: Path) -> Path:
         first, second = self.profile / path, self.current / path
         # os.path: a text too long to be a file name is one that does not exist, and no error.
         there, here = os.path.exists(first), os.path.exists(second)  # noqa: PTH110 - as said
         return second if here and not there else first
+
+
+def _tidy(path: Path) -> str:
+    """Return *path* without `..` in it, if that is the same place: links may differ."""
+    tidy = os.path.normpath(path)
+    return tidy if os.path.realpath(tidy) == os.path.realpath(path) else str(path)
