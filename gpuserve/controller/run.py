@@ -22,6 +22,7 @@ from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.routes import Routes
+from gpuserve.errors import ExitStatus
 from gpuserve.keeperconf import engine_program, router_program
 from gpuserve.lifecycle.states import (
     After,
@@ -285,19 +286,18 @@ class Controller:
     # ── loops ────────────────────────────────────────────────────────────────────────────
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._guard(work))
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         """A loop that fails ends the controller: the keeper starts a new one, which adopts."""
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            logging.getLogger("gpuserve.controller").exception("the controller fails")
-            os._exit(70)
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        fault = task.exception()
+        logging.getLogger("gpuserve.controller").error("the controller fails", exc_info=fault)
+        os._exit(ExitStatus.SOFTWARE)
 
     async def _beat(self) -> None:
         own = read(os.getpid())

@@ -1,6 +1,7 @@
 """An instance of two fake engines: written, started, operated, and proved to be gone."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -103,14 +104,14 @@ class Box:
 
     def pid_of_command(self, command: str) -> int:
         """Return the pid of the gpuserve command that works on this instance's profile."""
-        (found,) = (
-            process.pid
-            for process in psutil.process_iter()
-            if process.status() != psutil.STATUS_ZOMBIE
-            and command in process.cmdline()
-            and str(self.instance.profile) in process.cmdline()
-        )
-        return found
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has just gone, or is a zombie
+                words = process.cmdline()
+                if command in words and str(self.instance.profile) in words:
+                    found.append(process.pid)
+        assert len(found) == 1, (command, found)
+        return found[0]
 
     def core_of(self, name: str) -> psutil.Process:
         """Return the engine core of that model: what an API server leaves behind."""
@@ -129,6 +130,8 @@ class Box:
         assert Traces(self.instance.run_dir, ()).left(self.instance.port) == []
         assert not (self.instance.run_dir / "instance.json").exists()
         assert not (self.instance.run_dir / "lock").exists()
+        sockets = RunDir(self.instance.run_dir).sockets
+        assert sockets == self.instance.run_dir or not sockets.exists()
 
     def end(self) -> str:
         """End the foreground `up` as a terminal would, and return what it said."""
@@ -163,6 +166,9 @@ def box(tmp_path: Path) -> Iterator[Box]:
         time.sleep(0.05)
     if made.up is not None:
         made.up.communicate()
+    sockets = RunDir(made.instance.run_dir).sockets
+    if sockets != made.instance.run_dir:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 @pytest.fixture
