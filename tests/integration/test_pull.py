@@ -41,6 +41,8 @@ async def started(
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gpuserve", "pull", str(profile), *words),
+        # A shell ignores SIGINT in what it runs in the background, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={
