@@ -30,15 +30,12 @@ class Routers:
 
     async def reload(self, table: bytes) -> None:
         """Give every worker the new table. One that misses it sees routing.json by itself."""
-        calls = (self._call(slot, "POST", "/reload", table) for slot in self._slots)
-        await asyncio.gather(*calls)
+        await self._call_all("POST", "/reload", table)
 
     async def silent(self) -> set[int]:
         """Return the slots whose worker is there and does not answer."""
-        answers = await asyncio.gather(
-            *(self._call(slot, "GET", "/upstreams") for slot in self._slots)
-        )
-        return {slot for slot, answer in zip(self._slots, answers, strict=True) if answer is None}
+        answers = await self._call_all("GET", "/upstreams")
+        return {slot for slot, answer in answers.items() if answer is None}
 
     async def tallies(self) -> dict[str, Tally] | None:
         """Return what goes on by upstream, over all workers; None if a worker does not answer.
@@ -46,10 +43,7 @@ class Routers:
         A worker that is gone has nothing in flight; one that is silent is busy, not idle.
         """
         total: dict[str, Tally] = {}
-        answers = await asyncio.gather(
-            *(self._call(slot, "GET", "/upstreams") for slot in self._slots)
-        )
-        for answer in answers:
+        for answer in (await self._call_all("GET", "/upstreams")).values():
             if answer is None:
                 return None
             for name, row in answer.get("upstreams", {}).items():
@@ -59,6 +53,13 @@ class Routers:
                     before.received_bytes + int(row.get("bytes", 0)),
                 )
         return total
+
+    async def _call_all(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> dict[int, dict[str, Any] | None]:
+        """Return each slot's answer, as `_call` gives it."""
+        calls = (self._call(slot, method, path, body) for slot in self._slots)
+        return dict(zip(self._slots, await asyncio.gather(*calls), strict=True))
 
     async def _call(
         self, slot: int, method: str, path: str, body: bytes | None = None
