@@ -69,12 +69,6 @@ class ProfileError(GpuserveError):
         self.problems = tuple(problems)
 
 
-class DoesNotFit(GpuserveError):
-    """The profile is valid but larger than the hardware."""
-
-    exit_status = ExitStatus.CONFIG
-
-
 class TryLater(GpuserveError):
     """It would work, but not now: others hold what it needs."""
 

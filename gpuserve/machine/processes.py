@@ -73,11 +73,3 @@ def signal_all(processes: Iterable[Process], number: signal.Signals) -> None:
         if same(process.pid, process.start_ticks):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process.pid, number)
-
-
-def command_line(pid: int) -> str:
-    """Return the command line of *pid* for people; empty if it is gone or a kernel thread."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
