@@ -41,6 +41,11 @@ def parse_bytes(text: str) -> int:
     return count
 
 
+def mib(count_bytes: int) -> str:
+    """Return *count_bytes* for people, as `"32 MiB"` or `"28.44 MiB"`."""
+    return f"{round(count_bytes / MIB, 2):.12g} MiB"
+
+
 def gib(count_bytes: int, digits: int = 2) -> str:
     """Return *count_bytes* for people, as `"15.30 GiB"`."""
     return f"{count_bytes / GIB:.{digits}f} GiB"

@@ -8,13 +8,16 @@ from gpuserve.profile.document import (
     Document,
     EngineKeys,
     EngineTable,
+    LimitsTable,
     ModelTable,
     RoutingTable,
+    ServerTable,
     UpstreamTable,
 )
 from gpuserve.profile.places import Places
 from gpuserve.profile.spec import (
     Demand,
+    LimitsSpec,
     ModelSpec,
     Patience,
     Profile,
@@ -51,7 +54,7 @@ def profile_of(document: Document, *, path: str, places: Places) -> Profile:
     """Return the values that *document* stands for; *path* is the profile's own."""
     return Profile(
         path=path,
-        server=ServerSpec(**document.server.model_dump()),
+        server=_server(document.server),
         device=document.engine.device,
         models=tuple(
             _model(index, table, document.engine, places)
@@ -59,6 +62,26 @@ def profile_of(document: Document, *, path: str, places: Places) -> Profile:
         ),
         upstreams=tuple(_upstream(index, table) for index, table in enumerate(document.upstream)),
         routing=_routing(document.routing),
+        limits=_limits(document.limits, document.server.workers),
+    )
+
+
+def _server(table: ServerTable) -> ServerSpec:
+    return ServerSpec(
+        host=table.host,
+        port=table.port,
+        workers=table.workers,
+        allowed_origins=tuple(table.allowed_origins or ()),
+    )
+
+
+def _limits(table: LimitsTable, workers: int) -> LimitsSpec:
+    usual_bytes = max(LimitsSpec().max_buffered_bytes, workers * table.max_body_bytes)
+    return LimitsSpec(
+        max_body_bytes=table.max_body_bytes,
+        max_buffered_bytes=table.max_buffered_bytes or usual_bytes,
+        head_timeout_s=table.head_timeout_s,
+        body_timeout_s=table.body_timeout_s,
     )
 
 

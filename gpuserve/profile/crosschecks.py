@@ -6,6 +6,7 @@ wrong number does not hide a duplicate name. Each rule is a generator of problem
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,8 +14,9 @@ from gpuserve.errors import Problem
 from gpuserve.profile.defaults import MEMORY, with_defaults
 from gpuserve.profile.flags import REFUSED_VARIABLES, refused_flags
 from gpuserve.profile.source import Source, dotted
-from gpuserve.profile.spec import RoutingSpec, ServerSpec
+from gpuserve.profile.spec import LimitsSpec, RoutingSpec, ServerSpec
 from gpuserve.profile.words import near
+from gpuserve.units import MIB, mib, parse_bytes
 
 Tables = dict[str, Any]
 _LOOPBACK = {"127.0.0.1", "localhost", "0.0.0.0"}  # noqa: S104 - compared with, not bound
@@ -30,6 +32,7 @@ def crosscheck(tables: Tables, source: Source) -> list[Problem]:
         *_ports(tables, source),
         *_routing(tables, source),
         *_reserves(tables, source),
+        *_limits(tables, source),
         *_memory("engine", engine, source),
         *_arguments("engine", engine, source),
     ]
@@ -106,6 +109,25 @@ def _reserves(tables: Tables, source: Source) -> Iterator[Problem]:
         if "reserve" in upstream and "gpus" not in upstream:
             message = "`reserve` is held on some GPU: `gpus` is missing"
             yield source.problem(f"upstream[{index}].reserve", message, "for example: gpus = [0]")
+
+
+def _limits(tables: Tables, source: Source) -> Iterator[Problem]:
+    limits = tables.get("limits", {})
+    if "max_buffered_bytes" not in limits:
+        return
+    body_bytes = _size_bytes(limits.get("max_body_bytes", LimitsSpec().max_body_bytes))
+    workers = tables.get("server", {}).get("workers", ServerSpec().workers)
+    share_bytes = _size_bytes(limits["max_buffered_bytes"]) // workers
+    if share_bytes < body_bytes:
+        whose = "the router process" if workers == 1 else f"each of {workers} router processes"
+        message = f"{whose} may hold {mib(share_bytes)} of bodies, and one may have "
+        message += f"{mib(body_bytes)}: it would never be taken"
+        hint = f'write max_buffered_bytes = "{mib(ceil(body_bytes / MIB) * workers * MIB)}" or more'
+        yield source.problem("limits.max_buffered_bytes", message, hint)
+
+
+def _size_bytes(value: int | str) -> int:
+    return parse_bytes(value) if isinstance(value, str) else value
 
 
 def _routing(tables: Tables, source: Source) -> Iterator[Problem]:

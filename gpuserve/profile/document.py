@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gpuserve.profile.spec import Device
+from gpuserve.profile.spec import Device, LimitsSpec
 from gpuserve.profile.values import (
     Arguments,
     BytesOrSize,
@@ -20,6 +20,7 @@ from gpuserve.profile.values import (
     Host,
     Name,
     NotNegative,
+    Origin,
     Port,
     PublicName,
     Seconds,
@@ -48,6 +49,38 @@ class ServerTable(Table):
         1,
         description="Router processes, 1 to 64; one serves most boxes, and each takes up to one "
         "core, so more of them than cores gain nothing.",
+    )
+    allowed_origins: list[Origin] | None = Field(
+        None,
+        description="Web pages that may call the endpoint from a browser, by their origin (CORS), "
+        'as vLLM\'s --allowed-origins; "*": every page. Default: none.',
+        examples=[["https://chat.example.com"]],
+    )
+
+
+class LimitsTable(Table):
+    """What clients may take of the router."""
+
+    max_body_bytes: BytesOrSize = Field(
+        LimitsSpec().max_body_bytes,
+        description="Largest request body: bytes, or a size such as 64 MiB; a larger one is "
+        "answered with 413 and not read. Default: 32 MiB.",
+    )
+    max_buffered_bytes: BytesOrSize | None = Field(
+        None,
+        description="Request bodies held at once, shared out evenly to the router processes: "
+        "bytes, or a size; beyond it requests are answered with 429. Default: 256 MiB, or more "
+        "where each process could not hold one body otherwise.",
+    )
+    head_timeout_s: Seconds = Field(
+        LimitsSpec().head_timeout_s,
+        description="Seconds that a client may take to send the head of a request; then it is "
+        "answered with 408. Default: 30.",
+    )
+    body_timeout_s: Seconds = Field(
+        LimitsSpec().body_timeout_s,
+        description="Seconds that a client may take to send the body of a request; then it is "
+        "answered with 408. Default: 300.",
     )
 
 
@@ -235,3 +268,4 @@ class Document(Table):
         [], description="Servers that gpuserve routes to but does not run."
     )
     routing: RoutingTable = RoutingTable()
+    limits: LimitsTable = LimitsTable()

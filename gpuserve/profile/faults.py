@@ -45,6 +45,7 @@ _SHORT_FACTORS = {"k": 10**3, "m": 10**6, "K": 1 << 10, "M": 1 << 20}
 KEYS: Mapping[str, frozenset[str]] = {
     "": frozenset(document.Document.model_fields),
     "server": frozenset(document.ServerTable.model_fields),
+    "limits": frozenset(document.LimitsTable.model_fields),
     "model": frozenset(document.ModelTable.model_fields),
     "engine": frozenset(document.EngineTable.model_fields),
     "model.demand": frozenset(document.DemandTable.model_fields),

@@ -17,6 +17,21 @@ class ServerSpec:
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSpec:
+    """What clients may take of the router: `[limits]`.
+
+    `max_body_bytes` is for one request body, `max_buffered_bytes` for all that are held at once.
+    `head_timeout_s` is for the whole head of a request, `body_timeout_s` for its whole body.
+    """
+
+    max_body_bytes: int = 32 << 20
+    max_buffered_bytes: int = 256 << 20
+    head_timeout_s: float = 30.0
+    body_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +141,7 @@ class Profile:
     models: tuple[ModelSpec, ...]
     upstreams: tuple[UpstreamSpec, ...] = ()
     routing: RoutingSpec = RoutingSpec()
+    limits: LimitsSpec = LimitsSpec()
 
     def model(self, name: str) -> ModelSpec | None:
         """Return the model of that name or alias, or None."""

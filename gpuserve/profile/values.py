@@ -19,6 +19,8 @@ _HUB_PAGE = re.compile(
     r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", re.IGNORECASE
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# https://datatracker.ietf.org/doc/html/rfc6454#section-6.2
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -61,6 +63,16 @@ def _size(value: Any) -> Any:
 
 def _bytes_or_size(value: Any) -> Any:
     return units.parse_bytes(value) if isinstance(value, str) else value
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise Fault(
+            f'expected "*" or an origin such as "https://chat.example.com", found "{text}"',
+            "an origin is what browsers send: scheme, host in lower case, port where it is not "
+            "the scheme's own, and nothing after it",
+        )
+    return text
 
 
 def _host(text: str) -> str:
@@ -170,6 +182,11 @@ BytesOrSize = Annotated[
     JsonSchema({"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, _SIZE_SCHEMA.json_schema]}),
 ]
 Text = Annotated[str, Field(min_length=1)]
+Origin = Annotated[
+    str,
+    AfterValidator(_origin),
+    JsonSchema({"type": "string", "pattern": rf"^(\*|{_ORIGIN.pattern})$"}),
+]
 Host = Annotated[Text, AfterValidator(_host)]
 Url = Annotated[Text, AfterValidator(_url)]
 Weights = Annotated[Text, AfterValidator(_weights)]

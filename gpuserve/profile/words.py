@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 RESERVED: Mapping[str, frozenset[str]] = {
-    "": frozenset({"route", "limits", "keys", "tls", "presets", "on_event"}),
+    "": frozenset({"route", "keys", "tls", "presets", "on_event"}),
     "server": frozenset({"on_event", "tls", "presets"}),
     "engine": frozenset({"replicas", "sleep_after_s", "on_event", "presets"}),
     "model": frozenset({"lora", "replicas", "sleep_after_s", "on_event", "presets"}),

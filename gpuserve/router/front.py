@@ -99,7 +99,7 @@ class Front:
         if table is None:
             return self._refused(request, api, _STARTING)
         try:
-            raw = await read_body(request, table.max_body_bytes)
+            raw = await read_body(request, table.limits.max_body_bytes)
         except TooLarge as error:
             refusal = Refusal(status=413, code="request_too_large", message=str(error))
             return self._refused_for_good(request, api, refusal)

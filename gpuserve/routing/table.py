@@ -5,10 +5,10 @@ they serve without a controller.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuserve.plan import Capabilities, Launch
-from gpuserve.profile.spec import Profile, RoutingSpec
+from gpuserve.profile.spec import LimitsSpec, Profile, RoutingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,16 @@ class RoutingTable:
     """Everything a router worker decides by.
 
     `epoch` is when the controller that wrote it started, in Unix seconds; `generation` grows
-    with each write of that controller. `version` is both.
+    with each write of that controller. `version` is both. `limits` are those of one worker: its
+    share of what all may hold. `allowed_origins` are the web pages that browsers let in.
     """
 
     instance: str
     generation: int
     routing: RoutingSpec
     upstreams: tuple[Upstream, ...]
-    max_body_bytes: int = 32 << 20
+    limits: LimitsSpec = LimitsSpec()
+    allowed_origins: tuple[str, ...] = ()
     epoch: float = 0.0
 
     @property
@@ -103,6 +105,11 @@ def table_of(
         generation=generation,
         epoch=epoch,
         routing=profile.routing,
+        limits=replace(
+            profile.limits,
+            max_buffered_bytes=profile.limits.max_buffered_bytes // profile.server.workers,
+        ),
+        allowed_origins=profile.server.allowed_origins,
         upstreams=engines + elsewhere,
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuserve.units import GIB, MIB, gib, parse_bytes
+from gpuserve.units import GIB, MIB, gib, mib, parse_bytes
 
 
 @given(st.integers(min_value=1, max_value=100_000))
@@ -16,6 +16,7 @@ def test_sizes_are_read_with_and_without_a_space() -> None:
     assert parse_bytes("50 GiB") == parse_bytes("50GiB") == 50 * GIB
     assert parse_bytes("1.5 GiB") == 3 * GIB // 2
     assert gib(3 * GIB // 2) == "1.50 GiB"
+    assert (mib(3 * MIB // 2), mib(10 << 30)) == ("1.5 MiB", "10240 MiB")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from gpuserve.plan import Capabilities
-from gpuserve.profile.spec import RoutingSpec
+from gpuserve.profile.spec import LimitsSpec, RoutingSpec
 from tests.integration.router.conftest import CODE, GENERAL, Box
 
 ROUTED = [
@@ -134,7 +134,7 @@ async def test_a_bad_body_is_a_400_that_says_what_is_wrong(
 
 
 async def test_a_body_over_the_limit_is_a_413_before_it_is_read(pair: Box) -> None:
-    pair.write(*pair.table.upstreams, max_body_bytes=1000)
+    pair.write(*pair.table.upstreams, limits=LimitsSpec(max_body_bytes=1000))
     await pair.reload()
     assert (await pair.chat("x" * 2000)).status == 413
 

@@ -6,9 +6,9 @@ import pytest
 
 from gpuserve.errors import ExitStatus, Problem, ProfileError
 from gpuserve.profile.load import load, load_text, read
-from gpuserve.profile.spec import Demand, Patience, RoutingSpec, ServerSpec
+from gpuserve.profile.spec import Demand, LimitsSpec, Patience, RoutingSpec, ServerSpec
 from gpuserve.profile.tomlfile import LARGEST_BYTES
-from gpuserve.units import GIB
+from gpuserve.units import GIB, MIB
 
 MODEL = '[[model]]\nname = "coder"\nmodel = "org/coder"\n'
 
@@ -88,6 +88,16 @@ default = "bge-m3"
     assert profile.upstreams[0].reserve_bytes == 3 * GIB
     assert profile.routing.default == "bge-m3"
     assert Path(profile.path).is_absolute()
+
+
+def test_limits_are_sizes_and_follow_each_other() -> None:
+    text = MODEL + '[limits]\nmax_body_bytes = "64 MiB"\nhead_timeout_s = 5\n'
+    text += '[server]\nworkers = 5\nallowed_origins = ["https://chat.example.com", "*"]'
+    profile = load_text(text, path="/p.toml")
+    assert profile.limits == LimitsSpec(
+        max_body_bytes=64 * MIB, max_buffered_bytes=320 * MIB, head_timeout_s=5
+    )
+    assert profile.server.allowed_origins == ("https://chat.example.com", "*")
 
 
 def test_a_route_for_the_unsure_falls_back_to_general() -> None:
@@ -217,6 +227,17 @@ def test_a_name_must_serve_as_file_name_and_header(name: str, fine: bool) -> Non
         (MODEL + '[routing]\ncode = "coder"', "routing.general", "is missing"),
         (MODEL + "[routing]\nfallback = 1", "routing.fallback", "reserved"),
         (MODEL + '[routing]\nauto = "coder"', "model[0].name", "asks for routing"),
+        (MODEL + '[limits]\nmax_body = "1 MiB"', "limits.max_body", "unknown key"),
+        (MODEL + '[limits]\nmax_body_bytes = "1 GB"', "limits.max_body_bytes", "ambiguous"),
+        (MODEL + "[limits]\nmax_body_bytes = 0", "limits.max_body_bytes", "more than 0"),
+        (MODEL + "[limits]\nhead_timeout_s = 0", "limits.head_timeout_s", "more than 0"),
+        (
+            MODEL + '[server]\nworkers = 9\n[limits]\nmax_buffered_bytes = "256 MiB"',
+            "limits.max_buffered_bytes",
+            "each of 9 router processes may hold 28.44 MiB of bodies, and one may have 32",
+        ),
+        (MODEL + '[server]\nallowed_origins = ["a.b"]', "server.allowed_origins[0]", "origin"),
+        (MODEL + '[server]\nallowed_origins = ["https://a/"]', "server.allowed_origins[0]", "/"),
         (MODEL + "[[server]]\nport = 1", "server", "a table, found an array"),
         ('[model]\nname = "x"\nmodel = "o/x"', "model", "an array, found a table"),
         ('model = ["x"]', "model[0]", "a table"),

@@ -52,6 +52,8 @@ def test_a_shipped_profile_satisfies_the_schema(path: Path) -> None:
         'aliases = ["org/coder:latest"]',
         "gpus = [1]",
         "cpu_offload_gb = 2",
+        '[limits]\nmax_body_bytes = "64 MiB"\nbody_timeout_s = 3',
+        '[server]\nallowed_origins = ["*", "http://[::1]:3000"]',
     ],
 )
 def test_schema_and_loader_both_accept(line: str) -> None:
@@ -76,6 +78,8 @@ def test_schema_and_loader_both_accept(line: str) -> None:
         "max-model-len = 1",
         "port = 65536",
         'dtype = "fp16"',
+        '[limits]\nmax_body_bytes = "64"',
+        '[server]\nallowed_origins = ["https://Example.com"]',
     ],
 )
 def test_schema_and_loader_both_refuse(line: str) -> None:

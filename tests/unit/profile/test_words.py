@@ -32,7 +32,7 @@ def test_the_nearest_key_is_found(wrong: str, meant: str | None) -> None:
         ("model", "served_model_name", "`aliases`"),
         ("model", "tp", "`tensor_parallel_size`"),
         ("model", "speculative_config", "--speculative-config"),
-        ("server", "completely_wrong", "known here: host, port, workers"),
+        ("server", "completely_wrong", "known here: allowed_origins, host, port"),
         ("", "routng", "did you mean [routing]?"),
     ],
 )

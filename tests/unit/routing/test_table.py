@@ -4,6 +4,7 @@ from typing import Any
 from gpuserve import jsonvalues
 from gpuserve.plan import Capabilities, Launch
 from gpuserve.profile.spec import (
+    LimitsSpec,
     ModelSpec,
     Patience,
     Profile,
@@ -63,6 +64,17 @@ def test_a_table_carries_what_the_controller_says_about_each_engine() -> None:
 def test_a_table_survives_its_file() -> None:
     table = made(coder=EngineWord(state="Ready", routable=True))
     assert jsonvalues.loads(RoutingTable, jsonvalues.dumps(table)) == table
+
+
+def test_a_worker_has_its_share_of_what_all_may_hold() -> None:
+    profile = replace(
+        PROFILE,
+        server=ServerSpec(workers=3, allowed_origins=("https://a",)),
+        limits=LimitsSpec(max_body_bytes=10, max_buffered_bytes=100, head_timeout_s=1),
+    )
+    table = table_of(profile, instance="b", generation=1, launches=(), states={})
+    assert table.limits == replace(profile.limits, max_buffered_bytes=33)
+    assert table.allowed_origins == ("https://a",)
 
 
 def test_a_table_of_a_later_controller_is_newer_whatever_it_counts() -> None:
