@@ -23,6 +23,7 @@ COMMANDS = {
     "wait": "wait until every model that should run is ready",
     "status": "what runs, since when, and why not",
     "logs": "an engine's own output",
+    "events": "what gpuserve decided, when and why",
     "restart": "drain a model, stop its engine and start it again",
     "stop": "drain a model and stop its engine; it stays stopped",
     "start": "start a model that was stopped or has Failed",

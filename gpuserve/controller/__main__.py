@@ -30,13 +30,7 @@ def main() -> int:
         print(wrong, file=sys.stderr)
         return 70
     plan = jsonvalues.loads(Plan, run_dir.plan.read_bytes())
-    return asyncio.run(_run(Controller(run_dir, plan, found, _state_path(run_dir))))
-
-
-def _state_path(run_dir: RunDir) -> Path:
-    """Where what outlives the instance is kept: systemd's state directory, or the run directory."""
-    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(state or run_dir.path) / "state.json"
+    return asyncio.run(_run(Controller(run_dir, plan, found)))
 
 
 async def _run(controller: Controller) -> int:

@@ -1,6 +1,8 @@
 """The controller's own HTTP API on control.sock, for the commands. Same user only (0700)."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from aiohttp import web
 from gpuserve import __version__
 from gpuserve.controller.run import Controller
 from gpuserve.controller.status import model_status, upstream_status
+from gpuserve.lifecycle.audit import Why
 from gpuserve.lifecycle.states import (
     Draining,
     DrainRequested,
@@ -53,7 +56,8 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "profile": profile.path,
         "keeper_pid": controller.keeper_pid,
         "stopping": controller.stopping,
-        "faults": [controller.memory.fault] if controller.memory.fault else [],
+        "state_dir": controller.instance.state_dir,
+        "faults": controller.faults,
         "router": {"url": controller.instance.url, "workers": profile.server.workers},
         "models": [
             model_status(replica, controller.memory.of(name))
@@ -87,7 +91,7 @@ def _command(controller: Controller) -> Handler:
         if verb == "drain" and not isinstance(replica.state, Ready | Draining):
             return _refusal(409, f"{spec.name} is {replica.state.name}: there is nothing to drain")
         before = {"epoch": replica.epoch, "starts": controller.memory.of(spec.name).starts}
-        replica.tell(VERBS[verb]())
+        replica.tell(VERBS[verb](), why=_asked_by(request, verb))
         while replica.busy:  # so that whoever looks next sees what was asked for
             await asyncio.sleep(SETTLE_LOOK_S)
         return web.json_response({"name": spec.name, "before": before})
@@ -102,6 +106,17 @@ def _down(controller: Controller) -> Handler:
         return web.json_response({"keeper_pid": controller.keeper_pid})
 
     return handler
+
+
+def _asked_by(request: web.Request, verb: str) -> Why:
+    """Who asked, as the kernel says: unix(7), SO_PEERCRED."""
+    figures: dict[str, int] = {}
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    if connection is not None:
+        size = struct.calcsize("3i")
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        figures["pid"], figures["uid"], _ = struct.unpack("3i", packed)
+    return Why(text=f"the operator asked for it ({verb})", cause="operator", figures=figures)
 
 
 def _refusal(status: int, message: str, **more: object) -> web.Response:

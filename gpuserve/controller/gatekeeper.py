@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gpuserve.controller.threads import in_thread
 from gpuserve.controller.weights import fetch
 from gpuserve.errors import GpuserveError
 from gpuserve.lifecycle import gate
+from gpuserve.lifecycle.audit import Why
 from gpuserve.lifecycle.settling import Look, compare
 from gpuserve.lifecycle.states import Queued
 from gpuserve.machine.host import read_host
@@ -25,12 +26,9 @@ DRIVER_S = 10.0
 class Gatekeeper:
     """Looks at what is Queued whenever it is woken, and each second while anything is."""
 
-    def __init__(
-        self, replicas: Mapping[str, Replica], profile: Path, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, replicas: Mapping[str, Replica], profile: Path) -> None:
         self._replicas = replicas
         self._profile = profile
-        self._say = say
         self._wake = asyncio.Event()
         self._looks: dict[str, Look] = {}
         self._reading: asyncio.Future[dict[str, int]] | None = None
@@ -74,7 +72,7 @@ class Gatekeeper:
         decision = gate.decide(waiters, moving, free)
         for replica in ready:
             if replica.name in decision.opened:
-                replica.open_gate()
+                replica.open_gate(Why(cause="gate", figures=_measured(replica, free)))
             elif isinstance(replica.state, Queued):
                 replica.explain(decision.reasons[replica.name])
 
@@ -143,6 +141,15 @@ def _read_gpus() -> dict[str, int]:
         return {f"gpu{gpu.index}": gpu.free_bytes for gpu in see_gpus(os.environ).gpus}
     except GpuserveError:
         return {}
+
+
+def _measured(replica: Replica, free: Mapping[str, gate.Free]) -> dict[str, int]:
+    """What the gate found: what the start needs of each device, and what is free there."""
+    found = {}
+    for device, needs in policies.waiter_of(replica.launch).needs:
+        found[f"{device}_needs_bytes"] = needs
+        found[f"{device}_free_bytes"] = free[device].now_bytes or 0
+    return found
 
 
 def _has_weights(replica: Replica) -> bool:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
+from gpuserve.lifecycle.audit import Why
 from gpuserve.lifecycle.liveness import Reading, Watch, observe
 from gpuserve.lifecycle.states import ProbeMissed, ProbePassed, StallSeen, Starting, State
 from gpuserve.machine.ports import listener
@@ -63,10 +64,18 @@ class Prober:
         if finding == "passed":
             replica.tell(ProbePassed(), epoch=epoch)
         elif finding == "missed" and self._misses >= MISSES:
-            replica.tell(ProbeMissed(), epoch=epoch, reason=_unhealthy(reading.health))
+            replica.tell(ProbeMissed(), epoch=epoch, why=_unhealthy(reading.health))
         elif finding == "stalled":
-            reason = f"requests run and nothing moves (liveness_timeout_s, {limit_s:g} s)"
-            replica.tell(StallSeen(), epoch=epoch, reason=reason)
+            replica.tell(StallSeen(), epoch=epoch, why=self._wedged(reading, limit_s))
+
+    def _wedged(self, reading: Reading, limit_s: float) -> Why:
+        figures = {
+            "running": reading.running,
+            "in_flight": reading.in_flight,
+            "nothing_moved_s": round(reading.at_s - self._watch.moved_s, 1),
+        }
+        text = f"requests run and nothing moves (liveness_timeout_s, {limit_s:g} s)"
+        return Why(text=text, cause="wedged", figures=figures)
 
     async def _greet(self, reading: Reading, epoch: int) -> None:
         """An engine that loads: only its own word that it is ready matters."""
@@ -112,8 +121,9 @@ def _is_ours(replica: Replica) -> bool:
     return found.pid in {p.pid for p in descendants(replica.shim_pid, everything())}
 
 
-def _unhealthy(health: str) -> str:
-    return {
+def _unhealthy(health: str) -> Why:
+    text = {
         "dead": "/health says that the engine is dead",
         "refused": "nothing listens any more",
     }.get(health, "does not answer")
+    return Why(text=text, cause="health")

@@ -26,6 +26,7 @@ class Remembered:
     starts: int = 0
     restarts: int = 0  # starts that followed a failure
     last_start_s: float | None = None
+    troubled: bool = False  # it has failed and was not ready since
 
 
 class Memory:

@@ -8,6 +8,8 @@ operator and the end of the process never are.
 import asyncio
 import json
 import os
+import random
+import re
 import signal
 import time
 from contextlib import suppress
@@ -15,9 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gpuserve.controller.audit import Audit
 from gpuserve.controller.remembered import Memory
 from gpuserve.keeperconf import engine_program
+from gpuserve.lifecycle.audit import Why, entered
+from gpuserve.lifecycle.backoff import jittered
 from gpuserve.lifecycle.logline import spoiled_by_neighbour
+from gpuserve.lifecycle.reasons import because, timeout_reason
 from gpuserve.lifecycle.states import (
     After,
     Arm,
@@ -45,6 +51,7 @@ from gpuserve.lifecycle.states import (
     Terminate,
     TimerFired,
     Unkillable,
+    Unready,
     WeightsMissed,
 )
 from gpuserve.lifecycle.step import Policy, step
@@ -69,10 +76,8 @@ class Box(Protocol):
     keeper_pid: int
     cgroup: Path | None
     memory: Memory
+    audit: Audit
     stopping: bool
-
-    def say(self, line: str) -> None:
-        """Tell the operator."""
 
     async def start_program(self, program: str) -> int:
         """Have the keeper start a program; return its pid, 0 if it ended at once."""
@@ -107,10 +112,11 @@ class Replica:
         self.last_error: str | None = None
         self.weights_here = False
         self.cache: dict[str, str] = {}  # labels of vLLM's cache_config_info
+        self.drift: Why | None = None  # what it holds otherwise than planned
         self._policy = policy
         self._box = box
         self._epoch = 0
-        self._inbox: asyncio.Queue[tuple[int | None, Event, str | None]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[int | None, Event, Why | None]] = asyncio.Queue()
         self._undecided = 0
         self._timer: asyncio.TimerHandle | None = None
         self._shim: _Shim | None = None
@@ -148,30 +154,30 @@ class Replica:
         """How long the engine has been in its state, in seconds."""
         return time.monotonic() - self.since_s
 
-    def tell(self, event: Event, *, epoch: int | None = None, reason: str | None = None) -> None:
+    def tell(self, event: Event, *, epoch: int | None = None, why: Why | None = None) -> None:
         """Deliver an event; with *epoch* only if the state has not changed since."""
         self._undecided += 1
-        self._inbox.put_nowait((epoch, event, reason))
+        self._inbox.put_nowait((epoch, event, why))
 
-    def open_gate(self) -> None:
+    def open_gate(self, why: Why) -> None:
         """Let a Queued engine start."""
-        self.tell(GateOpened(), epoch=self._epoch)
+        self.tell(GateOpened(), epoch=self._epoch, why=why)
 
     def status(self) -> shim_status.EngineStatus | None:
         """Return what the shim says of the current run, or of the last one."""
         found = shim_status.read(self._box.run_dir.engine_status(self.name))
         return found if found is not None and found.launch_id == self._launch_id else None
 
-    async def begin(self, event: Event) -> None:
+    async def begin(self, event: Event, why: Why) -> None:
         """Take the first event, before `run`: nobody sees the engine in a state from before it."""
-        await self._take(event, None)
+        await self._take(event, why)
 
     async def run(self) -> None:
         """Take events until cancelled."""
         while True:
-            epoch, event, reason = await self._inbox.get()
+            epoch, event, why = await self._inbox.get()
             if epoch is None or epoch == self._epoch:
-                await self._take(event, reason)
+                await self._take(event, why)
             self._undecided -= 1
 
     def adopt(self, pid: int) -> None:
@@ -186,7 +192,7 @@ class Replica:
         shim = everything().get(pid)
         self._follow(pid, shim.start_ticks if shim else 0)
 
-    async def _take(self, event: Event, reason: str | None) -> None:
+    async def _take(self, event: Event, why: Why | None) -> None:
         before = self.state
         after, commands = step(before, event, self._policy)
         if after == before and not commands:
@@ -196,33 +202,70 @@ class Replica:
         )
         self.state = after
         if changed:
-            self._enter(before, event, reason)
+            if isinstance(after, BackingOff):
+                commands = tuple(_spread(command) for command in commands)
+            self._enter(before, event, why, commands)
             await self._box.state_changed(self)
         self._remember(before, event)
         for command in commands:
             await self._carry_out(command)
 
-    def _enter(self, before: State, event: Event, reason: str | None) -> None:
+    def _enter(
+        self, before: State, event: Event, why: Why | None, commands: tuple[Command, ...]
+    ) -> None:
         took_s = self.phase_s
         self._epoch += 1
         self.since_s = time.monotonic()
         if type(self.state) is not type(before):
             self._disarm()
+        said = why or because(before, event, self._policy)
+        reason = why.text if why else None
         asked_to_end = isinstance(event, Exited) and isinstance(before, Stopping | Killing)
         if isinstance(self.state, Ready | Stopped | Starting):
             self.reason = reason
         elif reason is not None and not (asked_to_end and self.reason):
             self.reason = reason  # how it ended says less than why it was ended
         if isinstance(event, TimerFired) and not (before.moves_memory and self.reason):
-            self.reason = _timeout_reason(before, self._policy) or self.reason
+            self.reason = timeout_reason(before, self._policy) or self.reason
         if isinstance(self.state, Ready) and isinstance(before, Starting):
             self._box.memory.change(self.name, last_start_s=round(took_s, 1))
-        told = f"{self.name}: {before.name} -> {self.state.name} ({took_s:.1f} s)"
-        self._box.say(f"{told}: {self.reason}" if self.reason else told)
+        self._record(before, said, took_s, commands)
+
+    def _record(
+        self, before: State, why: Why, took_s: float, commands: tuple[Command, ...]
+    ) -> None:
+        """Write the decision down: a reason that was given before stands for one that is not."""
+        figures = {"after_s": round(took_s, 1), **why.figures}
+        if isinstance(self.state, BackingOff | Failed):
+            figures |= {"failures": self.state.failures, "limit": self._policy.restart_limit}
+        if isinstance(self.state, BackingOff):
+            delays_s = [
+                round(command.delay_s, 2) for command in commands if isinstance(command, Arm)
+            ]
+            figures |= dict(zip(["next_try_s"], delays_s, strict=False))
+        text = why.text or (self.reason if why.cause == "asked" else None)
+        self._box.audit.record(
+            self._event(),
+            Why(text=text, cause=why.cause, figures=figures),
+            model=self.name,
+            before=before.name,
+            after=self.state.name,
+        )
+
+    def _event(self) -> str:
+        """Return the word for what has just been entered."""
+        state = self.state
+        if isinstance(state, Failed) and state.failures >= self._policy.restart_limit:
+            return "crash_loop"
+        if isinstance(state, Ready) and self._box.memory.of(self.name).troubled:
+            return "recovered"
+        return entered(state.name)
 
     def _remember(self, before: State, event: Event) -> None:
         failed = (self.reason or "it failed") if isinstance(self.state, Failed) else None
         fields: dict[str, object] = {"failed": failed, "failures": self.state.failures}
+        if isinstance(self.state, BackingOff | Failed | Unready | Ready):
+            fields["troubled"] = not isinstance(self.state, Ready)
         if isinstance(before, BackingOff) and isinstance(event, TimerFired):
             fields["restarts"] = self._box.memory.of(self.name).restarts + 1
         if not self._box.stopping:  # only the operator's word outlives the instance
@@ -274,7 +317,8 @@ class Replica:
         if self.launch.port is not None:
             why = await asyncio.to_thread(why_not_bindable, "127.0.0.1", self.launch.port)
             if why is not None:
-                self.tell(Exited(), reason=f"cannot listen on port {self.launch.port}: {why}")
+                text = f"cannot listen on port {self.launch.port}: {why}"
+                self.tell(Exited(), why=Why(text=text, cause="port_taken"))
                 return
         run_dir = self._box.run_dir
         try:
@@ -284,7 +328,7 @@ class Replica:
         except (OSError, KeeperGone, KeeperRefused, KeeperStopping) as error:
             pid = await self._find_program()
             if pid == 0:
-                self.tell(Exited(), reason=f"cannot start: {error}")
+                self.tell(Exited(), why=Why(text=f"cannot start: {error}", cause="keeper"))
                 return
         self._box.memory.change(self.name, starts=self._box.memory.of(self.name).starts + 1)
         ticks = everything().get(pid)
@@ -355,7 +399,8 @@ class Replica:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
         if self.state.routable:
-            self.tell(ProbeMissed(), epoch=self._epoch, reason="its process has ended")
+            why = Why(text="its process has ended", cause="exit")
+            self.tell(ProbeMissed(), epoch=self._epoch, why=why)
 
     def _shim_ended(self) -> None:
         assert self._shim is not None  # noqa: S101 - for mypy
@@ -380,7 +425,8 @@ class Replica:
                 hopeless=starting and code in HOPELESS_CODES,
                 excused=starting and spoiled_by_neighbour(found.last_error if found else None),
             )
-            self.tell(ended, reason=None if asked else end_reason(found))
+            how = Why(text=end_reason(found), cause="exit")
+            self.tell(ended, why=None if asked else how)
 
         task = asyncio.create_task(deliver())
         self._ending.add(task)
@@ -406,12 +452,15 @@ class Replica:
     def explain(self, reason: str) -> None:
         """Like `note`, and tell the operator if it is news."""
         if isinstance(self.state, Queued) and reason != self.reason:
+            news = _without_figures(reason) != _without_figures(self.reason or "")
             self.reason = reason
-            self._box.say(f"{self.name}: {reason}")
+            if news:
+                self._box.audit.record("waiting", Why(text=reason, cause="gate"), model=self.name)
 
     def miss_weights(self, reason: str, *, hopeless: bool, epoch: int) -> None:
         """Tell a Queued engine that its weights cannot be had."""
-        self.tell(WeightsMissed(hopeless=hopeless), epoch=epoch, reason=reason)
+        why = Why(text=reason, cause="weights")
+        self.tell(WeightsMissed(hopeless=hopeless), epoch=epoch, why=why)
 
 
 def end_reason(found: shim_status.EngineStatus | None) -> str:
@@ -431,16 +480,13 @@ def end_reason(found: shim_status.EngineStatus | None) -> str:
     return f"{how}: {found.last_error}" if found.last_error else how
 
 
-def _timeout_reason(before: State, policy: Policy) -> str | None:
-    match before.name:
-        case "Starting":
-            return f"not ready after {policy.start_timeout_s:g} s (start_timeout_s)"
-        case "Unready":
-            return f"unhealthy for {policy.liveness_timeout_s:g} s (liveness_timeout_s)"
-        case "Draining":
-            return f"requests were still in flight after {policy.drain_timeout_s:g} s"
-        case "Stopping":
-            return f"did not end within {policy.stop_timeout_s:g} s (stop_timeout_s)"
-        case "Killing":
-            return "survived SIGKILL: stuck in the kernel"
-    return None
+def _spread(command: Command) -> Command:
+    """Engines that failed together are not tried again together."""
+    if not isinstance(command, Arm):
+        return command
+    return Arm(jittered(command.delay_s, random.random()))  # noqa: S311 - nothing to guess
+
+
+def _without_figures(reason: str) -> str:
+    """Return what stays the same while free memory changes from second to second."""
+    return re.sub(r"[0-9.]+", "", reason)

@@ -15,15 +15,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gpuserve import __version__
 from gpuserve.controller import elsewhere, policies, strays
+from gpuserve.controller.audit import Audit
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.prober import Prober
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.routes import Routes
+from gpuserve.controller.status import memory_status
 from gpuserve.errors import ExitStatus
 from gpuserve.keeperconf import engine_program, router_program
+from gpuserve.lifecycle.audit import Why
+from gpuserve.lifecycle.drift import drift
 from gpuserve.lifecycle.states import (
     After,
     DrainEnded,
@@ -41,7 +46,8 @@ from gpuserve.lifecycle.states import (
     StopRequested,
     Unkillable,
 )
-from gpuserve.machine import cgroup, families
+from gpuserve.machine import cgroup, families, statedir
+from gpuserve.machine.auditlog import AuditLog
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.instance import Instance, release
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
@@ -65,21 +71,22 @@ PROGRESS_S = 15.0
 class Controller:
     """One instance, from its plan to its end."""
 
-    def __init__(self, run_dir: RunDir, plan: Plan, instance: Instance, state_path: Path) -> None:
+    def __init__(self, run_dir: RunDir, plan: Plan, instance: Instance) -> None:
         self.run_dir = run_dir
         self.plan = plan
         self.instance = instance
         self.keeper_pid = instance.keeper_pid
         self.cgroup = cgroup.delegated(dict(os.environ))
-        self.memory = Memory(state_path, instance.identity)
+        state_dir = statedir.find(run_dir)
+        self.audit = Audit(AuditLog(state_dir / statedir.EVENTS), Voice(instance.keeper_pid))
+        self.memory = Memory(state_dir / statedir.STATE, instance.identity)
         self.stopping = False
         self._keeper = Keeper(run_dir.keeper_socket)
-        self._voice = Voice(instance.keeper_pid)
         self._service = notifier()
         workers = plan.profile.server.workers
         self._router_slots = range(workers + 1)
         self._routers = Routers(run_dir, range(1, 2 * workers + 1))
-        self._routes = Routes(run_dir, plan, self._routers, self.memory, self.say)
+        self._routes = Routes(run_dir, plan, self._routers, self.memory, self.audit.say)
         self.unreachable: dict[str, str] = {}  # servers elsewhere, and why
         self._silent: dict[int, int] = {}  # router slots, and for how many looks
         self._seen: set[tuple[int, int]] = set()  # processes that were once below a shim
@@ -87,13 +94,14 @@ class Controller:
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas: dict[str, Replica] = {}
-        self._gate = Gatekeeper(self.replicas, Path(plan.profile.path), self.say)
+        self._gate = Gatekeeper(self.replicas, Path(plan.profile.path))
 
     # ── what replicas ask of us ──────────────────────────────────────────────────────────
 
-    def say(self, line: str) -> None:
-        """Tell the operator, and systemd in one line."""
-        self._voice.say(line)
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the service itself, for people."""
+        return [fault for fault in (self.memory.fault, self.audit.fault) if fault]
 
     async def find_program(self, program: str) -> int:
         """Return the pid of *program* as the keeper has it, 0 if it does not run."""
@@ -113,7 +121,17 @@ class Controller:
             self._spawn(self._watch_drain(replica, replica.epoch))
         if isinstance(replica.state, Unkillable):
             replica.kill_tree()
+        if isinstance(replica.state, Ready):
+            self._judge_memory(replica)
         self._tell_service()
+
+    def _judge_memory(self, replica: Replica) -> None:
+        """Say once per start what the engine holds otherwise than planned."""
+        memory = memory_status(replica)
+        why = drift(memory["predicted"], memory["actual"])
+        if why is not None and replica.drift != why:
+            self.audit.record("memory_drift", why, model=replica.name)
+        replica.drift = why
 
     async def end_strays(self) -> int:
         """End the children of the keeper that it does not know; return how many they were."""
@@ -126,7 +144,12 @@ class Controller:
         seen = self._seen if self.keeper_pid == 1 else None
         found = strays.find(self.keeper_pid, known, table, seen)
         if found:
-            self.say(f"ending {len(found)} processes that a killed shim left behind")
+            why = Why(
+                text="a killed shim left them behind",
+                cause="strays",
+                figures={"processes": len(found), "pids": " ".join(str(p.pid) for p in found)},
+            )
+            self.audit.record("strays_ended", why)
             await strays.end(found)
         return len(found)
 
@@ -140,6 +163,7 @@ class Controller:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._spawn(self._told_to_end()))
+        self.audit.record("controller_started", self._begin_why())
         kept = await self._keeper_processes()
         await self._start_routers(kept)
         made = [self._adopt_or_make(launch, kept) for launch in self.plan.launches]
@@ -161,6 +185,16 @@ class Controller:
         await self._ended.wait()
         await self._close()
         return 0
+
+    def _begin_why(self) -> Why:
+        age_s = time.time() - self.instance.started_unix_s
+        figures: dict[str, float | int | str] = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "models": len(self.plan.launches),
+            "instance_age_s": round(age_s, 1),
+        }
+        return Why(text=f"profile {self.plan.profile.path}", figures=figures)
 
     async def _close(self) -> None:
         """End every loop and connection; signals are ignored from here on, the end has begun."""
@@ -196,9 +230,10 @@ class Controller:
             replica = Replica(launch, policy, self, state)
             replica.reason = remembered.failed
             if remembered.stopped:
-                self.say(f"{name}: stays stopped, as the operator left it")
+                why = Why(text="stays stopped, as the operator left it", cause="operator")
+                self.audit.record("stopped", why, model=name, after=state.name)
             elif isinstance(state, Stopped):
-                await replica.begin(StartRequested())
+                await replica.begin(StartRequested(), Why(cause="profile"))
             return replica, probe
         healthy = (await probe.read()).health == "ok"
         state = Stopped()
@@ -208,18 +243,20 @@ class Controller:
         replica.reason = "drained" if remembered.held else None
         replica.adopt(process.pid)
         if not healthy:
-            await replica.begin(EngineFound())
-        self.say(f"{name}: adopted, {replica.state.name}")
+            await replica.begin(EngineFound(), Why(cause="adoption"))
+        why = Why(cause="adoption", figures={"shim_pid": process.pid})
+        self.audit.record("adopted", why, model=name, after=replica.state.name)
+        asked_before = Why(text="as the operator asked before", cause="operator")
         if remembered.stopped:
-            replica.tell(StopRequested())
+            replica.tell(StopRequested(), why=asked_before)
         elif remembered.restarting:
-            replica.tell(RestartRequested())
+            replica.tell(RestartRequested(), why=asked_before)
         return replica, probe
 
     async def _told_to_end(self) -> None:
         """SIGTERM: the box is stopping, the keeper has died, or we are only being replaced."""
         if os.getppid() != self.keeper_pid:
-            self.say("the keeper is gone: ending every engine")
+            self.audit.record("keeper_lost", Why(text="the keeper is gone: ending every engine"))
             await self.end(hurry=True)
             families.end(self._seen)
             release(self.run_dir, self.instance.identity)
@@ -253,17 +290,19 @@ class Controller:
         """Stop admitting, drain, stop the engines all at once, and clean the run directory."""
         if not self.stopping:
             self.stopping = True
-            self.say("stopping: " + ("at once" if hurry else "draining, then ending every engine"))
+            how = "at once" if hurry else "draining, then ending every engine"
+            self.audit.record("stopping", Why(text=how, cause="shutdown"))
             self._service.say("STOPPING=1", "STATUS=draining and stopping")
             await self.publish()
         for replica in self.replicas.values():
-            replica.tell(Hurried() if hurry else StopRequested(), reason="gpuserve is stopping")
+            why = Why(text="gpuserve is stopping", cause="shutdown")
+            replica.tell(Hurried() if hurry else StopRequested(), why=why)
         drained = asyncio.create_task(self._drain_upstreams(hurry=hurry))
         while any(_is_ending(replica) for replica in self.replicas.values()):
             await asyncio.sleep(END_LOOK_S)
         await drained
         await self.end_strays()
-        self.say("every engine has ended")
+        self.audit.record("ended", Why(text="every engine has ended", cause="shutdown"))
 
     async def _drain_upstreams(self, *, hurry: bool) -> None:
         """Wait for what is in flight to servers that are not ours, as long as for an engine."""
@@ -346,6 +385,7 @@ class Controller:
             except (KeeperGone, KeeperStopping):
                 continue
             self._service.ping_watchdog()
+            self.audit.flush()
             self._remember_families()
             if not self.stopping:
                 await self._start_routers(kept)
@@ -359,7 +399,9 @@ class Controller:
         for slot, looks in self._silent.items():
             process = kept.get(router_program(slot))
             if looks >= HUNG_LOOKS and process is not None and process.pid:
-                self.say(f"router {slot} does not answer: replacing it (pid {process.pid})")
+                figures = {"slot": slot, "pid": process.pid, "silent_s": looks * HOUSEKEEPING_S}
+                why = Why(text="it does not answer", cause="hung", figures=figures)
+                self.audit.record("router_replaced", why)
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
 
@@ -384,16 +426,18 @@ class Controller:
                 try:
                     await self.start_program(process.name)
                 except (KeeperGone, KeeperStopping, KeeperRefused) as error:
-                    self.say(f"cannot start router slot {slot}: {error}")
+                    self.audit.say(f"cannot start router slot {slot}: {error}")
 
     async def _watch_elsewhere(self) -> None:
         """Take servers that are not ours out of the routes while they cannot be reached."""
         upstreams = self.plan.profile.upstreams
         while upstreams:
-            self.unreachable = await elsewhere.unreachable(upstreams)
+            before, self.unreachable = self.unreachable, await elsewhere.unreachable(upstreams)
+            for name in before.keys() ^ self.unreachable.keys():
+                why = self.unreachable.get(name)
+                event = "upstream_lost" if why else "upstream_back"
+                self.audit.record(event, Why(text=why, cause="connection"), model=name)
             if self._routes.reach(self.unreachable):
-                for spec in upstreams:
-                    self.say(f"{spec.name}: {self.unreachable.get(spec.name, 'can be reached')}")
                 await self.publish()
             await asyncio.sleep(elsewhere.LOOK_S)
 
@@ -403,7 +447,7 @@ class Controller:
             for replica in self.replicas.values():
                 line = progress_line(replica, self.memory.of(replica.name).last_start_s)
                 if line:
-                    self.say(line)
+                    self.audit.say(line)
 
     async def publish(self) -> None:
         """Make what can be routed to known to the routers."""

@@ -38,10 +38,16 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "last_error": replica.last_error,
         "vllm_version": launch.vllm_version,
         "dropped_log_lines": found.dropped_lines if found else 0,
-        "memory": {
-            "predicted": predicted(launch.predicted),
-            "actual": actual(found.allocated if found else {}, replica.cache),
-        },
+        "memory": memory_status(replica),
+    }
+
+
+def memory_status(replica: Replica) -> dict[str, dict[str, Any]]:
+    """Return what was planned for one engine and what it holds, in bytes per GPU and tokens."""
+    found = replica.status() if replica.state.alive else None
+    return {
+        "predicted": predicted(replica.launch.predicted),
+        "actual": actual(found.allocated if found else {}, replica.cache),
     }
 
 

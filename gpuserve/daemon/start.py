@@ -10,7 +10,7 @@ from gpuserve import __version__, jsonvalues
 from gpuserve.daemon import directory
 from gpuserve.errors import HostUnavailable
 from gpuserve.keeperconf import KeptEngine, keeper_conf
-from gpuserve.machine import families, instance
+from gpuserve.machine import families, instance, statedir
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.kernel import become_subreaper
 from gpuserve.machine.processes import everything, read
@@ -45,6 +45,7 @@ def write_down(run_dir: RunDir, plan: Plan) -> None:
                 url=url_of(plan),
                 started_unix_s=time.time(),
                 version=__version__,
+                state_dir=str(statedir.make(run_dir)),
                 children=tuple(
                     process.pid for process in everything().values() if process.ppid == os.getpid()
                 ),

@@ -13,3 +13,8 @@ class BackoffPolicy:
     def delay_s(self, failures: int) -> float:
         """Return the delay after *failures* (>= 1) failures in a row, in seconds."""
         return float(min(self.limit_s, self.first_s * 2.0 ** min(failures - 1, 30)))
+
+
+def jittered(delay_s: float, chance: float) -> float:
+    """Return *delay_s* up to a fifth shorter or longer; *chance* is 0 to 1."""
+    return delay_s * (0.8 + 0.4 * chance)

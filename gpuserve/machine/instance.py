@@ -28,6 +28,7 @@ class Instance:
     version: str
     # Children that the process had before it became the keeper: a shell's background jobs.
     children: tuple[int, ...] = ()
+    state_dir: str = ""  # where what outlives the instance is kept; "": in the run directory
 
     @property
     def identity(self) -> str:

@@ -1,0 +1,33 @@
+"""Whether an engine holds what was planned for it: predicted against actual, after a start."""
+
+from collections.abc import Mapping
+
+from gpuserve.lifecycle.audit import Why
+from gpuserve.units import gib
+
+# A choice, not a measurement: less than that changes nobody's plans.
+TOLERANCE = 0.05
+
+
+def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | None:
+    """Return what differs to the engine's harm by more than TOLERANCE, None if nothing does.
+
+    Both have the keys of the `memory` in `status --json`; what one lacks is not compared.
+    """
+    told = []
+    figures: dict[str, float | int | str] = {}
+    for key, harm in (("kv_cache_tokens", -1), ("weights_bytes", 1), ("cuda_graph_bytes", 1)):
+        planned, found = predicted.get(key), actual.get(key)
+        if not planned or found is None:
+            continue
+        off = (found - planned) / planned
+        if off * harm > TOLERANCE:
+            told.append(f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})")
+            figures |= {key: round(found), f"planned_{key}": round(planned)}
+    return Why(text="; ".join(told), cause="memory", figures=figures) if told else None
+
+
+def _words(key: str, value: float) -> str:
+    if key == "kv_cache_tokens":
+        return f"{value:,.0f} KV tokens"
+    return f"{key.removesuffix('_bytes').replace('_', ' ')} {gib(round(value))}"

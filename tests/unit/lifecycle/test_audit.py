@@ -1,0 +1,104 @@
+"""One decision, as a line of JSON and as a sentence."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuserve.lifecycle import audit
+from gpuserve.lifecycle.audit import NOTIFIABLE, TOLD_BY_DEFAULT, Entry, entered, entry_of, line_of
+from gpuserve.lifecycle.backoff import jittered
+from gpuserve.lifecycle.drift import drift
+from gpuserve.lifecycle.states import STATES
+
+ENTRY = Entry(
+    at_unix_s=1767237164.5,
+    event="stopping",
+    model="coder",
+    before="Ready",
+    after="Stopping",
+    why="requests run and nothing moves",
+    cause="wedged",
+    figures={"after_s": 12.25, "running": 3, "free_bytes": 3 << 29},
+)
+texts = st.none() | st.text(max_size=20)
+
+
+def test_a_sentence_says_what_why_and_with_which_figures() -> None:
+    assert ENTRY.sentence() == (
+        "coder: Ready -> Stopping (after 12.2 s, running 3, free 1.50 GiB): "
+        "requests run and nothing moves"
+    )
+    assert Entry(at_unix_s=0, event="router_replaced").sentence() == "router replaced"
+    crashed = replace(ENTRY, event="crash_loop", after="Failed", figures={})
+    assert crashed.what == "Ready -> Failed, crash loop"
+
+
+@given(model=texts, before=texts, after=texts, why=texts, cause=texts, at_s=st.floats(0, 4e9))
+def test_a_line_is_read_back_as_what_it_was(
+    model: str | None, before: str | None, after: str | None, why: str, cause: str, at_s: float
+) -> None:
+    entry = Entry(
+        at_unix_s=round(at_s, 3), event="e", model=model, before=before, after=after,
+        why=why, cause=cause, figures={"n": 1},
+    )  # fmt: skip
+    line = line_of(entry, "2026-01-01T00:00:00.000Z")
+    assert line.count(b"\n") == 1
+    assert entry_of(line) == entry
+
+
+@given(st.binary(max_size=60) | st.builds(json.dumps, st.dictionaries(st.text(), st.integers())))
+def test_any_other_line_is_no_entry_and_no_fault(line: bytes | str) -> None:
+    data = line if isinstance(line, bytes) else line.encode()
+    assert entry_of(data) is None
+
+
+def test_every_event_that_can_be_chosen_is_one_that_is_recorded() -> None:
+    package = Path(audit.__file__).parents[1]
+    texts = "".join(p.read_text() for p in (package / "controller").glob("*.py"))
+    recorded = set(re.findall(r'"([a-z_]+)"', texts)) | {entered(s.__name__) for s in STATES}
+    assert set(NOTIFIABLE) - recorded == UNRECORDED
+    assert set(TOLD_BY_DEFAULT) <= set(NOTIFIABLE)
+
+
+# What later parts record.
+UNRECORDED: set[str] = {
+    "gpu_lost",
+    "gpu_back",
+    "reload_refused",
+    "reloaded",
+    "rolled_back",
+    "state_lost",
+}
+
+
+def test_states_become_words() -> None:
+    assert [entered(name) for name in ("Ready", "BackingOff")] == ["ready", "backing_off"]
+
+
+@given(st.floats(0.01, 1e4), st.floats(0, 1))
+def test_jitter_stays_within_a_fifth(delay_s: float, chance: float) -> None:
+    assert 0.799 * delay_s <= jittered(delay_s, chance) <= 1.201 * delay_s
+
+
+@pytest.mark.parametrize(
+    ("predicted", "actual", "told"),
+    [
+        ({"kv_cache_tokens": 1000}, {"kv_cache_tokens": 900}, "900 KV tokens, 1,000 KV tokens"),
+        ({"weights_bytes": 10 << 30}, {"weights_bytes": 12 << 30}, "weights 12.00 GiB"),
+        ({"kv_cache_tokens": 1000}, {"kv_cache_tokens": 960}, None),
+        ({"kv_cache_tokens": 1000}, {"kv_cache_tokens": 2000}, None),
+        ({}, {"kv_cache_tokens": 1}, None),
+        ({"kv_cache_tokens": 1000}, {}, None),
+    ],
+)
+def test_only_what_harms_is_a_drift(
+    predicted: dict[str, float], actual: dict[str, float], told: str | None
+) -> None:
+    why = drift(predicted, actual)
+    assert (why is None) == (told is None)
+    assert told is None or (why is not None and told in (why.text or ""))
