@@ -4,14 +4,16 @@ Pure: everything that was read comes in as values; `prepare` reads it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from gpuserve.launch import Place, launch_of
 from gpuserve.memory.assess import assess
 from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.report import FitReport
 from gpuserve.plan import Plan
+from gpuserve.preconditions.judge import preconditions
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
 from gpuserve.rundir import RunDir
@@ -40,7 +42,7 @@ def make_plan(
     what was found, and where it says nothing that text itself is the program. An invalid
     profile gives a report with problems and no launches.
     """
-    report = assess(profile, facts, machine, device)
+    report = _judged(profile, facts, machine, device)
     grants = {grant.model: grant for grant in report.grants}
     launches = tuple(
         launch_of(
@@ -54,6 +56,23 @@ def make_plan(
         if spec.name in grants
     )
     return Plan(profile=profile, report=report, launches=launches)
+
+
+def _judged(
+    profile: Profile,
+    facts: Mapping[str, ModelFacts],
+    machine: Machine,
+    device: Literal["cuda", "cpu"],
+) -> FitReport:
+    """Return the report on *profile*, which is invalid where vLLM would refuse to start."""
+    report = assess(profile, facts, machine, device)
+    if report.verdict == "invalid":
+        return report
+    found = preconditions(profile, facts, machine, device, report)
+    report = replace(report, problems=report.problems + found)
+    if all(problem.warning for problem in found):
+        return report
+    return replace(report, verdict="invalid", grants=(), shortfalls=())
 
 
 def _place(

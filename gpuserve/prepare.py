@@ -5,28 +5,31 @@ the executables. Everything wrong with any of them is a problem with its place i
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from gpuserve.errors import ExitStatus, HostUnavailable, Problem, ProfileError
+from gpuserve.errors import ExitStatus, Problem, ProfileError
 from gpuserve.machine.checkpoint import CheckpointError, read_facts
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.report import Verdict
 from gpuserve.plan import Plan
 from gpuserve.planning import Executable, make_plan
+from gpuserve.prepare_here import (
+    build_doubts,
+    find_installs,
+    here_doubts,
+    missing_templates,
+    placed,
+)
 from gpuserve.profile.known import unknown_values
 from gpuserve.profile.load import read
-from gpuserve.profile.places import is_inline
 from gpuserve.profile.source import Source
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
 from gpuserve.rundir import RunDir
 from gpuserve.stoptime import stop_time_caution
-
-if TYPE_CHECKING:
-    from gpuserve.machine.vllm import VllmInstall
 
 _STATUS: Mapping[Verdict, ExitStatus] = {
     "fits": ExitStatus.DONE,
@@ -74,7 +77,7 @@ def prepare(
     facts, doubts = _facts(profile, source)
     doubts = (*unknown_values(profile, source), *doubts)
     if elsewhere is None:
-        doubts = (*doubts, *_templates(profile, source))
+        doubts = (*doubts, *missing_templates(profile, source))
     if any(not problem.warning for problem in doubts):
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
     run_dir = run_dir or _default_run_dir(environment)
@@ -86,7 +89,14 @@ def prepare(
         lacking = unsure if missing is None else (missing, *unsure)
         return Prepared(plan=None, problems=lacking, exit_status=status)
     # Elsewhere another vLLM will run: the one here says nothing, nor does it matter if none is.
-    executables, absent = ({}, ()) if elsewhere else _executables(profile, source)
+    installs, absent = ({}, ()) if elsewhere else find_installs(profile, source)
+    executables = {
+        stated: Executable(path=install.path, version=install.version)
+        for stated, install in installs.items()
+    }
+    misused = build_doubts(profile, source, machine, device, installs)
+    if elsewhere is None:
+        absent = (*absent, *here_doubts(profile, source, facts, machine, installs, environment))
     plan = make_plan(
         profile,
         machine,
@@ -97,8 +107,10 @@ def prepare(
     )
     impatient = stop_time_caution(profile)
     judged = (*plan.report.problems, *((impatient,) if impatient else ()))
-    found = (*unsure, *doubts, *(_placed(problem, source) for problem in judged), *absent)
+    found = (*unsure, *doubts, *misused, *(placed(p, source) for p in judged), *absent)
     status = _STATUS[plan.report.verdict]
+    if any(not problem.warning for problem in misused):
+        status = ExitStatus.CONFIG
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
     return Prepared(plan=_with_places(plan, found), problems=found, exit_status=status)
@@ -119,9 +131,23 @@ def _here(
     from gpuserve.machine.gpus import Seen, see_gpus
     from gpuserve.machine.host import read_host
     from gpuserve.machine.ownmemory import with_own_memory_free
+    from gpuserve.machine.surroundings import (
+        disk_of,
+        multi_process_service,
+        shared_memory_bytes,
+    )
+    from gpuserve.machine.weights import hub_cache
 
     seen = Seen(gpus=()) if profile.device == "cpu" else see_gpus(environment)
-    machine = Machine(gpus=seen.gpus, host=read_host(), hidden_gpus=seen.hidden)
+    machine = Machine(
+        gpus=seen.gpus,
+        host=replace(read_host(), shm_bytes=shared_memory_bytes()),
+        hidden_gpus=seen.hidden,
+        driver=seen.driver,
+        mps=bool(seen.gpus) and multi_process_service(),
+        downloads=disk_of(hub_cache(environment)),
+        logs=disk_of(RunDir(run_dir).path),
+    )
     hint = "name GPUs by UUID there; `nvidia-smi -L` lists them"
     unsure = tuple(Problem(message=doubt, hint=hint, warning=True) for doubt in seen.doubts)
     return with_own_memory_free(machine, RunDir(run_dir)), unsure
@@ -197,72 +223,6 @@ def _asked(spec: ModelSpec) -> tuple[ModelFacts, str]:
         return fetch_facts(spec), ""
     except HubSilent as reason:
         return ModelFacts(architecture=None), str(reason)
-
-
-def _templates(profile: Profile, source: Source) -> Iterator[Problem]:
-    for spec in profile.models:
-        template = spec.chat_template
-        # os.path: a text too long to be a file name is no file, and no error.
-        if template is None or is_inline(template) or os.path.isfile(template):  # noqa: PTH113
-            continue
-        lacks = "is a directory" if os.path.isdir(template) else "does not exist"  # noqa: PTH112
-        yield source.problem(
-            f"model[{spec.index}].chat_template",
-            f"the chat template {template[:200]} {lacks}",
-            "a path is relative to the profile; a template may also stand here as text",
-        )
-
-
-def _executables(
-    profile: Profile, source: Source
-) -> tuple[dict[str, Executable], tuple[Problem, ...]]:
-    """Return what each model's `vllm` is, and what is wrong with it on this machine."""
-    from gpuserve.machine.vllm import find_vllm
-
-    found: dict[str, Executable] = {}
-    problems: list[Problem] = []
-    for spec in profile.models:
-        if spec.vllm in found:
-            continue
-        found[spec.vllm] = Executable(path=spec.vllm)
-        try:
-            install = find_vllm(spec.vllm)
-        except HostUnavailable as error:
-            problems.append(source.problem(_place(spec, source), error.message, error.hint))
-            continue
-        found[spec.vllm] = Executable(path=install.path, version=install.version)
-        problems += _doubts(profile, spec, install, source)
-    return found, tuple(problems)
-
-
-def _doubts(
-    profile: Profile, spec: ModelSpec, install: "VllmInstall", source: Source
-) -> Iterator[Problem]:
-    from gpuserve.machine.vllm import version_problem
-
-    doubt = version_problem(install)
-    if doubt is not None:
-        yield _placed(replace(doubt, where=_place(spec, source)), source)
-    if install.supports_uds is not False:
-        return
-    for other in profile.models:
-        if other.vllm == spec.vllm and other.port is None:
-            yield source.problem(
-                f"model[{other.index}].port",
-                f"missing: {install.path} cannot listen on a Unix socket (no --uds)",
-                "give the model a port of its own: port = 9001",
-            )
-
-
-def _place(spec: ModelSpec, source: Source) -> str:
-    own = f"model[{spec.index}].vllm"
-    return own if own in source.lines else "engine.vllm"
-
-
-def _placed(problem: Problem, source: Source) -> Problem:
-    if problem.file is not None or not problem.where:
-        return problem
-    return source.problem(problem.where, problem.message, problem.hint, warning=problem.warning)
 
 
 def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:

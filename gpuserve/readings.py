@@ -4,6 +4,10 @@ These are plain values of layer 1, so that a plan can be made for hardware that 
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+# "exclusive": one process at a time may use the GPU; "prohibited": none may (nvidia-smi -c).
+ComputeMode = Literal["default", "exclusive", "prohibited"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,8 @@ class Gpu:
 
     `index` is in PCI bus order. `total_bytes` is what CUDA reports (less than nvidia-smi's
     total). `free_bytes` is what is free now. `compute_capability` is (major, minor) or None
-    when unknown.
+    when unknown. `display`: a screen is driven by it. `ecc_changes`: its ECC mode changes with
+    the next reboot, and its total with it.
     """
 
     index: int
@@ -32,16 +37,39 @@ class Gpu:
     host: str = ""
     compute_capability: tuple[int, int] | None = None
     processes: tuple[GpuProcess, ...] = ()
+    compute_mode: ComputeMode = "default"
+    display: bool = False
+    ecc_changes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """The NVIDIA driver: its version, and the newest CUDA that it runs (None: it does not say)."""
+
+    version: str
+    cuda: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One file system, by the directory that matters on it."""
+
+    path: str
+    free_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One reading of the host. `vllm_version` is what a machine file states, else None."""
+    """One reading of the host. `vllm_version` is what a machine file states, else None.
+
+    `shm_bytes` is the size of /dev/shm, None where it was not read.
+    """
 
     ram_total_bytes: int
     ram_available_bytes: int
     cpus: int
     vllm_version: str | None = None
+    shm_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +77,14 @@ class Machine:
     """One reading of everything that a plan needs to know about a box.
 
     `hidden_gpus` are indices of GPUs that are there but not ours: CUDA_VISIBLE_DEVICES of whoever
-    asks leaves them out.
+    asks leaves them out. `driver`, `downloads` (where weights are fetched to) and `logs` are None
+    for hardware that is not here. `mps`: NVIDIA's Multi-Process Service runs.
     """
 
     gpus: tuple[Gpu, ...]
     host: Host
     hidden_gpus: tuple[int, ...] = ()
+    driver: Driver | None = None
+    mps: bool = False
+    downloads: Disk | None = None
+    logs: Disk | None = None

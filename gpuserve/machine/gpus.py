@@ -9,42 +9,38 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from gpuserve.errors import HostUnavailable
+from gpuserve.machine.nvml import (
+    COMPUTE_EXCLUSIVE,
+    COMPUTE_PROHIBITED,
+    DRIVER_NOT_LOADED,
+    GPU_IS_LOST,
+    LIB_RM_VERSION_MISMATCH,
+    LIBRARY_NOT_FOUND,
+    NOT_SUPPORTED,
+    Nvml,
+    code_of,
+    text_of,
+)
 from gpuserve.machine.visible import Card, visibility
-from gpuserve.readings import Gpu, GpuProcess
+from gpuserve.readings import ComputeMode, Driver, Gpu, GpuProcess
 
 _NVIDIA_VENDOR = "0x10de"
 # PCI base class 0x03 is a display controller: a GPU, and not its HDMI sound (0x0403).
 _DISPLAY_CLASS = "0x03"
 
 
-class Nvml(Protocol):
-    """The part of NVML that is used; the module pynvml has it."""
-
-    NVMLError: type[Exception]
-    nvmlMemory_v2: int  # noqa: N815 - NVML's name
-
-    def nvmlInit(self) -> Any: ...  # noqa: N802, D102 - NVML's names, here and below
-    def nvmlShutdown(self) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetCount(self) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetPciInfo(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetName(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetUUID(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetMemoryInfo(self, handle: Any, version: Any = None) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetMigMode(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetCudaComputeCapability(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> Any: ...  # noqa: N802, D102
-    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: Any) -> Any: ...  # noqa: N802, D102
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The GPUs that are ours, in PCI bus order, the indices of the others, and what is unsure."""
+    """The GPUs that are ours, in PCI bus order, the indices of the others, and what is unsure.
+
+    `driver` is None without one.
+    """
 
     gpus: tuple[Gpu, ...]
+    driver: Driver | None = None
     hidden: tuple[int, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -70,8 +66,8 @@ def see_gpus(
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        if _code(error) == _LIBRARY_NOT_FOUND or (
-            _code(error) == _DRIVER_NOT_LOADED and not _nvidia_on_the_bus(root)
+        if code_of(error) == LIBRARY_NOT_FOUND or (
+            code_of(error) == DRIVER_NOT_LOADED and not _nvidia_on_the_bus(root)
         ):
             return Seen(gpus=())
         _give_up(error)
@@ -83,14 +79,6 @@ def see_gpus(
         nvml.nvmlShutdown()
 
 
-# nvml.h, enum nvmlReturn_t
-_NOT_SUPPORTED = 3
-_DRIVER_NOT_LOADED = 9
-_LIBRARY_NOT_FOUND = 12
-_GPU_IS_LOST = 15
-_LIB_RM_VERSION_MISMATCH = 18
-
-
 def _read(nvml: Nvml, root: Path, environment: Mapping[str, str]) -> Seen:
     handles = [nvml.nvmlDeviceGetHandleByIndex(n) for n in range(nvml.nvmlDeviceGetCount())]
     # NVML promises no order; CUDA_DEVICE_ORDER=PCI_BUS_ID, which engines get, is this one.
@@ -98,17 +86,31 @@ def _read(nvml: Nvml, root: Path, environment: Mapping[str, str]) -> Seen:
     cards = [
         Card(
             index=index,
-            name=_text(nvml.nvmlDeviceGetName(handle)),
-            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            name=text_of(nvml.nvmlDeviceGetName(handle)),
+            uuid=text_of(nvml.nvmlDeviceGetUUID(handle)),
         )
         for index, handle in enumerate(handles)
     ]
     ours = visibility(cards, environment)
     return Seen(
         gpus=tuple(_gpu(nvml, cards[index], handles[index], root) for index in ours.visible),
+        driver=_driver(nvml),
         hidden=ours.hidden,
         doubts=ours.doubts,
     )
+
+
+def _driver(nvml: Nvml) -> Driver | None:
+    try:
+        version = text_of(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError:
+        return None
+    try:
+        number = int(nvml.nvmlSystemGetCudaDriverVersion_v2())
+    except nvml.NVMLError:
+        return Driver(version=version)
+    # 13000 is CUDA 13.0 (nvml.h, NVML_CUDA_DRIVER_VERSION_MAJOR and _MINOR).
+    return Driver(version=version, cuda=(number // 1000, number % 1000 // 10))
 
 
 def _gpu(nvml: Nvml, card: Card, handle: Any, root: Path) -> Gpu:
@@ -128,7 +130,35 @@ def _gpu(nvml: Nvml, card: Card, handle: Any, root: Path) -> Gpu:
         host=platform.node(),
         compute_capability=_compute_capability(nvml, handle),
         processes=_processes(nvml, handle, root),
+        compute_mode=_compute_mode(nvml, handle),
+        display=_display(nvml, handle),
+        ecc_changes=_ecc_changes(nvml, handle),
     )
+
+
+def _compute_mode(nvml: Nvml, handle: Any) -> ComputeMode:
+    try:
+        mode = int(nvml.nvmlDeviceGetComputeMode(handle))
+    except nvml.NVMLError:
+        return "default"
+    if mode in COMPUTE_EXCLUSIVE:
+        return "exclusive"
+    return "prohibited" if mode == COMPUTE_PROHIBITED else "default"
+
+
+def _display(nvml: Nvml, handle: Any) -> bool:
+    try:
+        return bool(nvml.nvmlDeviceGetDisplayActive(handle))
+    except nvml.NVMLError:
+        return False
+
+
+def _ecc_changes(nvml: Nvml, handle: Any) -> bool:
+    try:
+        current, pending = nvml.nvmlDeviceGetEccMode(handle)
+    except nvml.NVMLError:
+        return False  # the card has none
+    return bool(current) != bool(pending)
 
 
 def _memory(nvml: Nvml, index: int, name: str, handle: Any) -> tuple[int, int]:
@@ -151,7 +181,7 @@ def _mig_enabled(nvml: Nvml, handle: Any) -> bool:
     try:
         current, _pending = nvml.nvmlDeviceGetMigMode(handle)
     except nvml.NVMLError as error:
-        if _code(error) == _NOT_SUPPORTED:
+        if code_of(error) == NOT_SUPPORTED:
             return False
         raise
     return bool(current)
@@ -194,19 +224,19 @@ def _process_name(pid: int, root: Path) -> str | None:
 
 
 def _give_up(error: Exception) -> NoReturn:
-    code = _code(error)
-    if code == _LIB_RM_VERSION_MISMATCH:
+    code = code_of(error)
+    if code == LIB_RM_VERSION_MISMATCH:
         raise HostUnavailable(
             "the NVIDIA driver was upgraded but the running kernel still has the old one "
             f"(NVML: {error})",
             hint="reboot, or unload and load the nvidia kernel modules",
         ) from error
-    if code == _DRIVER_NOT_LOADED:
+    if code == DRIVER_NOT_LOADED:
         raise HostUnavailable(
             "there is an NVIDIA GPU, but its driver is not loaded",
             hint='`nvidia-smi` and `dmesg` say why; [engine] device = "cpu" does without it',
         ) from error
-    if code == _GPU_IS_LOST:
+    if code == GPU_IS_LOST:
         raise HostUnavailable(
             f"a GPU fell off the bus (NVML: {error})",
             hint="`dmesg | grep Xid` says which; it needs a reset or a reboot",
@@ -230,12 +260,3 @@ def _nvidia_on_the_bus(root: Path) -> bool:
 
 def _bus_place(pci: Any) -> tuple[int, int, int]:
     return int(pci.domain), int(pci.bus), int(pci.device)
-
-
-def _code(error: Exception) -> int | None:
-    code = getattr(error, "value", None)
-    return code if isinstance(code, int) else None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

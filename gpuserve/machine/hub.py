@@ -24,14 +24,13 @@ from gpuserve.machine.weights import (
     weight_files,
     weights_here,
 )
+from gpuserve.preconditions.host import SPARE_BYTES
 from gpuserve.units import gib
 
 __all__ = ["Progress", "Wanted", "fetch", "free_bytes", "offline", "weights_here"]
 
 # Files that nobody wrote to for so long belong to a fetch that was killed.
 _ABANDONED_S = 3600.0
-# Room that stays free, for the cache's own files and for logs.
-_SPARE_BYTES = 256 << 20
 _NETWORK_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"}
 
 
@@ -213,10 +212,10 @@ def _check_room(
 ) -> None:
     missing = progress.total_bytes - progress.done_bytes
     there = free(blobs)
-    if missing and missing + _SPARE_BYTES > there:
+    if missing and missing + SPARE_BYTES > there:
         raise HostUnavailable(
             f'"{wanted.repository}" needs {gib(missing)} more on disk '
-            f"and {gib(_SPARE_BYTES)} to spare; {hub_cache()} has {gib(there)} free",
+            f"and {gib(SPARE_BYTES)} to spare; {hub_cache()} has {gib(there)} free",
             hint="make room there, or set HF_HOME to a larger disk",
         )
 

@@ -25,16 +25,32 @@ class HubSilent(Exception):
     """The hub could not be asked, or has no such model; the text says why."""
 
 
+class HubRefused(HubSilent):
+    """The hub answered, and will not give this model to us: asking again changes nothing.
+
+    `hint` says what would.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def ask_access(spec: ModelSpec, environment: Mapping[str, str] = os.environ) -> None:
+    """Ask the hub whether it would give us the model of *spec*, with one small request.
+
+    Raises HubRefused where it would not, and HubSilent where it cannot be asked.
+    """
+    _read(spec, "config.json", _variables(spec, environment))
+
+
 def fetch_facts(spec: ModelSpec, environment: Mapping[str, str] = os.environ) -> ModelFacts:
     """Return what the hub says about the model of *spec*, a hub id.
 
     `HF_ENDPOINT` and `HF_TOKEN` count, from the model's `env` before the process's own. Raises
     HubSilent when the network is forbidden or away, or the repository holds no such files.
     """
-    variables = {**environment, **dict(spec.env)}
-    for name in _OFFLINE:
-        if variables.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}:
-            raise HubSilent(f"{name} is set")
+    variables = _variables(spec, environment)
     config = _get(spec, "config.json", variables)
     if config is None:
         raise HubSilent("the repository has no config.json")
@@ -52,6 +68,14 @@ def fetch_facts(spec: ModelSpec, environment: Mapping[str, str] = os.environ) ->
         tensor_bytes=_total(index),
         source=_address(spec, "config.json", variables),
     )
+
+
+def _variables(spec: ModelSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    variables = {**environment, **dict(spec.env)}
+    for name in _OFFLINE:
+        if variables.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}:
+            raise HubSilent(f"{name} is set")
+    return variables
 
 
 def _total(index: Mapping[str, Any]) -> int | None:
@@ -88,16 +112,33 @@ def _read(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> bytes | N
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
             raw: bytes = answer.read(_LARGEST_BYTES + 1)
     except urllib.error.HTTPError as error:
-        # The hub answers 401 also for a repository that does not exist.
-        if error.code == 404 and error.headers.get("x-error-code") != "RepoNotFound":
+        error.close()
+        cause = error.headers.get("x-error-code")
+        if error.code == 404 and cause != "RepoNotFound":
             return None
-        raise HubSilent(f"{request.host} answers {error.code}") from error
+        raise _refusal(spec, error.code, cause, request.host) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise HubSilent(f"{request.host} cannot be reached: {reason}") from error
     if len(raw) > _LARGEST_BYTES:
         raise HubSilent(f"its {name} is larger than {_LARGEST_BYTES >> 20} MiB")
     return raw
+
+
+def _refusal(spec: ModelSpec, status: int, cause: str | None, host: str) -> HubSilent:
+    said = f"{host} answers {status}"
+    if cause == "GatedRepo":
+        return HubRefused(
+            f"it is gated, its owner wants an agreement first ({said})",
+            f"agree at https://huggingface.co/{spec.model}, then set HF_TOKEN",
+        )
+    # The hub answers 401 also for a repository that does not exist.
+    if status in {401, 403, 404}:
+        return HubRefused(
+            f"the hub has no such repository, or does not show it to you ({said})",
+            "look at the name; for a private repository set HF_TOKEN",
+        )
+    return HubSilent(said)
 
 
 def _address(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> str:

@@ -25,17 +25,29 @@ _SHEBANG = re.compile(r"#!\s*(\S+)(?:[ \t]+([^\n]*?))?[ \t]*(?:\n|$)")
 _LONG_SHEBANG = re.compile(r"#!/bin/sh\n'''exec' \"?([^\"\n]+?)\"? \"\$0\"")
 _IMPORTS_VLLM = re.compile(r"^\s*(?:from|import)\s+vllm\b", re.MULTILINE)
 _VERSION_LINE = re.compile(r"^Version: *(\S+)", re.MULTILINE)
-_UDS_OPTION = re.compile(r"^\s+uds\s*:", re.MULTILINE)
+_TORCH_CUDA = re.compile(r"^cuda\b[^=]*= *(?:'([\d.]+)'|(None))", re.MULTILINE)
+_OPTION = re.compile(r'"(--?[a-zA-Z][a-z0-9.-]*)"')
+_FIELD = re.compile(r"^    ([a-z]\w*)\s*:", re.MULTILINE)
 _SCRIPT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VllmInstall:
-    """An executable, absolute. `version` and `supports_uds` are None when they cannot be told."""
+    """An executable, absolute; None for what cannot be told of it.
+
+    `options` are those of `vllm serve` that its source names, `cuda` is the CUDA that its PyTorch
+    was built for ("" for a build without).
+    """
 
     path: str
     version: str | None = None
-    supports_uds: bool | None = None
+    options: frozenset[str] | None = None
+    cuda: str | None = None
+
+    @property
+    def supports_uds(self) -> bool | None:
+        """Whether it listens on a Unix socket (vLLM pull request 18097)."""
+        return None if self.options is None else "--uds" in self.options
 
 
 def find_vllm(executable: str, base: Path | None = None) -> VllmInstall:
@@ -48,7 +60,9 @@ def find_vllm(executable: str, base: Path | None = None) -> VllmInstall:
     for packages in _site_packages(path):
         version = _version(packages)
         if version is not None:
-            return VllmInstall(path=str(path), version=version, supports_uds=_has_uds(packages))
+            return VllmInstall(
+                path=str(path), version=version, options=_options(packages), cuda=_cuda(packages)
+            )
     return VllmInstall(path=str(path))
 
 
@@ -139,16 +153,35 @@ def _version(packages: Path) -> str | None:
     return None
 
 
-def _has_uds(packages: Path) -> bool | None:
-    """Whether `vllm serve` takes --uds (vLLM pull request 18097); None when it cannot be told."""
-    files = list((packages / "vllm" / "entrypoints").glob("**/cli_args.py"))
-    texts = []
-    for file in files:
+def _options(packages: Path) -> frozenset[str] | None:
+    """Return every option that the source of `vllm serve` names, and some that it does not take.
+
+    Options stand there as strings, or as fields of the front end's argument class, which become
+    `--field-name` (vllm/entrypoints, cli_args.py).
+    """
+    entrypoints = packages / "vllm" / "entrypoints"
+    front = list(entrypoints.glob("**/cli_args.py"))
+    found: set[str] = set()
+    read = False
+    for file in (packages / "vllm/engine/arg_utils.py", *front, *entrypoints.glob("cli/*.py")):
         try:
-            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+            text = file.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-    return any(_UDS_OPTION.search(text) for text in texts) if texts else None
+        found.update(_OPTION.findall(text))
+        if file in front:
+            read = True
+            found.update("--" + name.replace("_", "-") for name in _FIELD.findall(text))
+    return frozenset(found) if read else None
+
+
+def _cuda(packages: Path) -> str | None:
+    try:
+        text = (packages / "torch" / "version.py").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = _TORCH_CUDA.search(text)
+    return None if match is None else match[1] or ""
 
 
 def _release(version: str) -> tuple[int, int] | None:

@@ -63,6 +63,19 @@ def settings_here(model: str, revision: str | None = None) -> bool:
     return folder is not None and any((folder / name).exists() for name in names)
 
 
+# What tokenizers of the families that vLLM serves are stored in: Hugging Face's own,
+# SentencePiece, BPE of the GPT-2 kind, BERT's, tiktoken's, Mistral's.
+_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer.model", "tokenizer.model.v*", "spiece.model"),
+    *("sentencepiece.bpe.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json"),
+)
+
+
+def tokenizer_here(folder: Path) -> bool:
+    """Return whether the directory *folder* holds a tokenizer."""
+    return any(any(folder.glob(pattern)) for pattern in _TOKENIZERS)
+
+
 def weights_here(model: str, revision: str | None = None) -> bool:
     """Return whether *model*, a directory or a hub id, can be loaded without a network.
 

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from gpuserve.machine.hubsettings import HubSilent, fetch_facts
+from gpuserve.machine.hubsettings import HubRefused, HubSilent, ask_access, fetch_facts
 from gpuserve.profile.spec import ModelSpec
 from tests.unit.checkpoints import TINY
 
@@ -32,6 +32,9 @@ class Hub(BaseHTTPRequestHandler):
             body = FILES.get(self.path)
             status = 404 if body is None else 200
         self.send_response(status)
+        for name, code in (("/org/gated/", "GatedRepo"), ("/org/nobody/", "RepoNotFound")):
+            if self.path.startswith(name):
+                self.send_header("x-error-code", code)
         self.end_headers()
         if status == 200 and body is not None:
             self.wfile.write(body)
@@ -74,8 +77,9 @@ def test_a_revision_is_asked_for_and_missing_files_are_not_needed(hub: dict[str,
 
 
 def test_a_gated_model_needs_the_token(hub: dict[str, str]) -> None:
-    with pytest.raises(HubSilent, match="answers 401"):
+    with pytest.raises(HubRefused, match=r"gated.*answers 401") as refused:
         fetch_facts(spec("org/gated"), hub)
+    assert "set HF_TOKEN" in refused.value.hint
     assert fetch_facts(spec("org/gated", HF_TOKEN="secret"), hub).architecture is not None
 
 
@@ -97,3 +101,17 @@ def test_a_hub_that_is_away_is_said() -> None:
 def test_an_endpoint_that_is_no_http_address_is_not_opened() -> None:
     with pytest.raises(HubSilent, match="not an http address"):
         fetch_facts(spec("org/whole"), {"HF_ENDPOINT": "file:///etc"})
+
+
+def test_access_is_asked_for_before_anything_is_fetched(hub: dict[str, str]) -> None:
+    ask_access(spec("org/whole"), hub)
+    ask_access(spec("org/bare"), hub)  # without that file, but there
+    ask_access(spec("org/gated", HF_TOKEN="secret"), hub)
+    with pytest.raises(HubRefused, match="gated"):
+        ask_access(spec("org/gated"), hub)
+    with pytest.raises(HubRefused, match="no such repository") as missing:
+        ask_access(spec("org/nobody"), hub)
+    assert "look at the name" in missing.value.hint
+    with pytest.raises(HubSilent) as away:
+        ask_access(spec("org/whole"), {"HF_ENDPOINT": "http://127.0.0.1:1"})
+    assert not isinstance(away.value, HubRefused)

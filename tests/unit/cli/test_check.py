@@ -304,3 +304,53 @@ def test_check_costs_little_and_imports_nothing_heavy() -> None:
     heavy, seconds = done.stderr.strip().splitlines()[-2:]
     assert heavy == "[]"
     assert float(seconds) < 0.5
+
+
+def test_a_flag_that_vllm_dropped_is_refused_where_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, max_model_len="8192", extra_args='["--swap-space", "4"]')
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    said = capsys.readouterr().err
+    assert f"{profile}:5: error: model[0].extra_args[0]: this vLLM has no --swap-space" in said
+
+
+def test_a_card_too_old_for_the_numbers_makes_the_profile_invalid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = write(
+        tmp_path,
+        '[[model]]\nname = "a"\nmodel = "Qwen/Qwen2.5-0.5B-Instruct"\nmax_model_len = 2048\n'
+        'dtype = "bfloat16"\n',
+    )
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 0
+    capsys.readouterr()
+    assert main(["check", profile, "--gpu", "NVIDIA T4", "--json"]) == 78
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["verdict"] == "invalid"
+    problem = next(p for p in document["problems"] if not p["warning"])
+    assert (problem["where"], problem["line"]) == ("model[0].dtype", 5)
+    assert "compute capability 8.0" in problem["message"]
+
+
+def test_weights_without_a_tokenizer_are_doubted_for_a_program_that_may_not_need_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    program = tmp_path / "stand-in"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    profile = write(
+        tmp_path,
+        f'[engine]\ndevice = "cpu"\nvllm = "{program}"\n'
+        f'[[model]]\nname = "a"\nmodel = "{folder}"\nmemory = "4 GiB"\n',
+    )
+    run_dir = ["--run-dir", str(tmp_path / "run")]
+    assert main([*run_dir, "check", profile]) == 0
+    assert f'{profile}:6: warning: model[0].model: "{folder}" holds no tokenizer' in (
+        capsys.readouterr().err
+    )
+    (folder / "tokenizer.json").write_text("{}")
+    assert main([*run_dir, "check", profile]) == 0
+    assert "tokenizer" not in capsys.readouterr().err

@@ -28,6 +28,9 @@ class Card(SimpleNamespace):
     compute: tuple[tuple[int, int | None], ...] = ()
     graphics: tuple[tuple[int, int | None], ...] = ()
     first_structure_only = False
+    compute_mode: int | None = 0
+    display = 0
+    ecc: tuple[int, int] | None = None
 
 
 class Library:
@@ -40,6 +43,7 @@ class Library:
         self.cards = cards
         self.init_error = init_error
         self.open = 0
+        self.silent_about_cuda = False
 
     def nvmlInit(self) -> None:
         if self.init_error is not None:
@@ -80,6 +84,27 @@ class Library:
 
     def nvmlDeviceGetCudaComputeCapability(self, card: Card) -> tuple[int, int]:
         return (12, 0)
+
+    def nvmlDeviceGetComputeMode(self, card: Card) -> int:
+        if card.compute_mode is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return card.compute_mode
+
+    def nvmlDeviceGetDisplayActive(self, card: Card) -> int:
+        return card.display
+
+    def nvmlDeviceGetEccMode(self, card: Card) -> list[int]:
+        if card.ecc is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return list(card.ecc)
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"580.65.06"
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        if self.silent_about_cuda:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        return 13_010
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: Card) -> list[Any]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in card.compute]
@@ -180,3 +205,30 @@ def test_a_split_gpu_is_refused_with_the_way_out() -> None:
         read_gpus(library)
     assert "-i 1 -mig 0" in (caught.value.hint or "")
     assert library.open == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "mode"),
+    [(0, "default"), (1, "exclusive"), (3, "exclusive"), (2, "prohibited"), (None, "default")],
+)
+def test_who_may_use_a_gpu_is_read(number: int | None, mode: str) -> None:
+    (gpu,) = read_gpus(Library(Card(compute_mode=number)))
+    assert gpu.compute_mode == mode
+
+
+def test_a_screen_and_a_change_of_ecc_are_seen() -> None:
+    first, second = read_gpus(Library(Card(), Card(bus=2, display=1, ecc=(1, 0))))
+    assert (first.display, first.ecc_changes) == (False, False)
+    assert (second.display, second.ecc_changes) == (True, True)
+    assert not read_gpus(Library(Card(ecc=(1, 1))))[0].ecc_changes
+
+
+def test_the_driver_says_its_version_and_the_cuda_it_runs() -> None:
+    library = Library(Card())
+    driver = see_gpus({}, library).driver
+    assert driver is not None
+    assert (driver.version, driver.cuda) == ("580.65.06", (13, 1))
+    library.silent_about_cuda = True
+    driver = see_gpus({}, library).driver
+    assert driver is not None
+    assert driver.cuda is None

@@ -142,3 +142,42 @@ def test_a_version_outside_the_range_is_a_warning(version: str, said: str | None
         assert problem is not None
         assert problem.warning
         assert said in problem.message
+
+
+def test_its_options_are_those_that_its_source_names(tmp_path: Path) -> None:
+    packages = environment(tmp_path / "v")
+    for name, text in {
+        "engine/arg_utils.py": 'group.add_argument("--max-model-len", **kw)\nadd("-tp", "--no-x")',
+        "entrypoints/openai/cli_args.py": "class Args:\n    tool_call_parser: str | None = None\n",
+        "entrypoints/cli/serve.py": 'parser.add_argument("--headless")',
+    }.items():
+        file = packages / "vllm" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    script = executable(tmp_path / "v/bin/vllm", f"#!{tmp_path}/v/bin/python\n{SCRIPT}")
+    options = find_vllm(str(script)).options
+    assert options is not None
+    assert sorted(options) == [
+        "--headless",
+        "--max-model-len",
+        "--no-x",
+        "--tool-call-parser",
+        "-tp",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda"),
+    [
+        ("cuda: Optional[str] = '13.0'\n", "13.0"),
+        ("debug = False\ncuda = '12.8'\n", "12.8"),
+        ("__all__ = ['cuda']\ncuda: Optional[str] = None\n", ""),
+        ("nothing\n", None),
+    ],
+)
+def test_the_cuda_that_it_was_built_for(tmp_path: Path, text: str, cuda: str | None) -> None:
+    packages = environment(tmp_path / "v")
+    (packages / "torch").mkdir()
+    (packages / "torch" / "version.py").write_text(text)
+    script = executable(tmp_path / "v/bin/vllm", f"#!{tmp_path}/v/bin/python\n{SCRIPT}")
+    assert find_vllm(str(script)).cuda == cuda
