@@ -2,7 +2,8 @@
 
 Deterministic and independent of the order in the profile: the largest engine first, names
 break ties. Two ways are tried, the emptiest cards first (room for everybody's cache) and the
-fullest that still hold it (room for the largest); the first that fits everything wins.
+fullest that still hold it (room for the largest), then all others; the first that fits
+everything wins.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from gpuserve.memory.engine import Engine
 from gpuserve.memory.fraction import charged_bytes, fraction_up
 from gpuserve.memory.rooms import Room
+from gpuserve.memory.search import Layout, searched
 from gpuserve.readings import Gpu
 
-Layout = dict[str, tuple[int, ...]]
+__all__ = ["Layout", "asked_bytes", "layouts", "rounded_bytes"]
 
 
 def layouts(engines: Iterable[Engine], rooms: Mapping[int, Room]) -> Iterator[Layout]:
@@ -24,6 +26,17 @@ def layouts(engines: Iterable[Engine], rooms: Mapping[int, Room]) -> Iterator[La
     engines = sorted(engines, key=_order)
     yield _placed(engines, rooms, emptiest_first=True)
     yield _placed(engines, rooms, emptiest_first=False)
+    if all(engine.spec.gpus is not None for engine in engines):
+        return
+    needs = {
+        engine.spec.name: {
+            index: rounded_bytes(engine, room.gpu) + engine.context for index, room in rooms.items()
+        }
+        for engine in engines
+    }
+    found = searched(engines, rooms, needs)
+    if found is not None:
+        yield found
 
 
 def asked_bytes(engine: Engine, gpu: Gpu) -> int:
