@@ -1,4 +1,6 @@
-"""`python -m gpuserve.router RUN_DIR SLOT`: one router process; file descriptor 0 listens.
+"""`python -m gpuserve.router [--aiohttp-only] RUN_DIR SLOT`: one router process.
+
+File descriptor 0 listens. With --aiohttp-only there is no fast path.
 
 Slot 0 only holds the listening socket open, so that no connection is refused while a worker is
 replaced; it imports nothing that could fail. Every other slot serves.
@@ -27,16 +29,18 @@ def _follow_keeper() -> None:
 
 def main() -> int:
     """Hold or serve until SIGTERM, or until the parent ends; the exit status."""
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
-        print("usage: python -m gpuserve.router RUN_DIR SLOT", file=sys.stderr)
+    fast = "--aiohttp-only" not in sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != "--aiohttp-only"]
+    if len(words) != 2 or not words[1].isdecimal():
+        print("usage: python -m gpuserve.router [--aiohttp-only] RUN_DIR SLOT", file=sys.stderr)
         return 2
-    slot = int(sys.argv[2])
+    slot = int(words[1])
     _follow_keeper()
     if slot == 0:
         _hold()
     from gpuserve.router.worker import run
 
-    return run(Path(sys.argv[1]), slot)
+    return run(Path(words[0]), slot, fast=fast)
 
 
 if __name__ == "__main__":

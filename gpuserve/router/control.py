@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gpuserve import jsonvalues
 from gpuserve.router.links import Links
-from gpuserve.router.metrics import Metrics, summed
+from gpuserve.router.metrics import summed
 from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.table import RoutingTable
 
@@ -22,11 +22,15 @@ class Control:
     """The handler of the control socket; its paths are in `handle`."""
 
     def __init__(
-        self, tables: TableFile, links: Links, counted: Metrics, drain: Callable[[], None]
+        self,
+        tables: TableFile,
+        links: Links,
+        own_metrics: Callable[[], str],
+        drain: Callable[[], None],
     ) -> None:
         self._tables = tables
         self._links = links
-        self._metrics = counted
+        self._own_metrics = own_metrics
         self._drain = drain
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -40,7 +44,7 @@ class Control:
             case "GET", "/upstreams":
                 return web.json_response({"upstreams": self._upstreams()})
             case "GET", "/metrics":
-                return web.Response(text=self._metrics.render(self._links.tallies))
+                return web.Response(text=self._own_metrics())
         return web.json_response({"error": f"no {request.method} {request.path}"}, status=404)
 
     async def _reload(self, body: bytes) -> web.Response:

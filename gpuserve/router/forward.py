@@ -47,6 +47,7 @@ async def forward(
     try:
         outgoing = headers.towards_upstream(request.headers)
         outgoing["x-request-id"] = passage.request_id
+        metrics.added_s.observe(time.perf_counter() - passage.began)
         answer = await link.send(
             request.method, request.rel_url.raw_path_qs, outgoing, passage.body
         )

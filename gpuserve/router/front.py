@@ -35,7 +35,7 @@ _POST_ONLY = _OUTSIDE_V1 | {
 }
 # An engine's adapters are its operator's business; no key guards these.
 _WITHHELD = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")
-_STARTING = Refusal(status=503, code="starting", message="gpuserve is starting", retry_after_s=1.0)
+STARTING = Refusal(status=503, code="starting", message="gpuserve is starting", retry_after_s=1.0)
 
 _NO_MODELS = RoutingTable(instance="", generation=0, routing=RoutingSpec(), upstreams=())
 
@@ -97,7 +97,7 @@ class Front:
         api = api_of(path)
         table = self._tables.table
         if table is None:
-            return self._refused(request, api, _STARTING)
+            return self._refused(request, api, STARTING)
         try:
             raw = await read_body(request, table.limits.max_body_bytes)
         except TooLarge as error:
@@ -120,7 +120,7 @@ class Front:
             answer = await self._attempt(request, need, choice, raw, api, began)
             if answer is not None:
                 return answer
-        return self._refused(request, api, _STARTING)
+        return self._refused(request, api, STARTING)
 
     async def _attempt(
         self,
@@ -197,7 +197,7 @@ class Front:
     async def _ready(self) -> web.Response:
         table = self._tables.table
         if table is None:
-            return web.json_response({"ready": False, "reason": _STARTING.message}, status=503)
+            return web.json_response({"ready": False, "reason": STARTING.message}, status=503)
         status, body = readiness(table, self._links.dark())
         return web.json_response(body, status=status)
 

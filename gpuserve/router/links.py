@@ -41,12 +41,19 @@ class Died(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """What went to one upstream since this process began."""
+    """What went to one upstream since this process began.
+
+    `dialled` and `reused` count the connections that requests went over, `retries` the requests
+    that met one just closed and were sent once more.
+    """
 
     in_flight: int = 0
     bytes: int = 0
     requests: int = 0
     failures: int = 0
+    dialled: int = 0
+    reused: int = 0
+    retries: int = 0
 
 
 class Link:
@@ -72,18 +79,29 @@ class Link:
         met = SimpleNamespace(reused=False)
         url = self._url(path)
         try:
-            return await _request(self._kept, method, url, headers, body, met)
+            answer = await _request(self._kept, method, url, headers, body, met)
+            self._count(met)
+            return answer  # noqa: TRY300
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if not _closed_while_idle(error, met):
                 raise _named(error) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _named(error) from error
+        self._count(met)
+        self.tally.retries += 1
+        self.tally.dialled += 1
         try:
             return await _request(self._fresh, method, url, headers, body, met)
         except (aiohttp.ClientError, TimeoutError) as error:
             # Never Refused: perhaps it was this request that the engine died of, and then the
             # next one must not be asked.
             raise Died(f"{type(error).__name__}: {error}") from error
+
+    def _count(self, met: SimpleNamespace) -> None:
+        if met.reused:
+            self.tally.reused += 1
+        else:
+            self.tally.dialled += 1
 
     def begin(self) -> None:
         """Count a request as in flight."""

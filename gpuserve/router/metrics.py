@@ -21,8 +21,9 @@ from gpuserve.router.links import Tally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_DECISION_BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 1)
-_FIRST_BYTE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+DECISION_BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 1)
+ADDED_BUCKETS_S = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 5e-2, 0.1, 1)
+FIRST_BYTE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
@@ -40,14 +41,20 @@ class Metrics:
         self.decision_s = Histogram(
             "gpuserve_router_decision_seconds",
             "Time from a request's last byte to the choice of a model.",
-            buckets=_DECISION_BUCKETS_S,
+            buckets=DECISION_BUCKETS_S,
+            registry=registry,
+        )
+        self.added_s = Histogram(
+            "gpuserve_router_added_seconds",
+            "Time from a request's last byte until it is sent on; the fast path counts dialling.",
+            buckets=ADDED_BUCKETS_S,
             registry=registry,
         )
         self.first_byte_s = Histogram(
             "gpuserve_router_first_byte_seconds",
             "Time from a request's last byte to the head of the answer.",
             ("model",),
-            buckets=_FIRST_BYTE_BUCKETS_S,
+            buckets=FIRST_BYTE_BUCKETS_S,
             registry=registry,
         )
         self.aborts = Counter(
@@ -67,6 +74,18 @@ class Metrics:
             "Verdicts that were unsure and went to the default.",
             registry=registry,
         )
+        self._connections = Gauge(
+            "gpuserve_router_upstream_connections_total",
+            "Connections that requests went over, by upstream: new ones, and ones used before.",
+            ("upstream", "kind"),
+            registry=registry,
+        )
+        self._retries = Gauge(
+            "gpuserve_router_retries_total",
+            "Requests sent once more because the upstream had just closed an idle connection.",
+            ("upstream",),
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "gpuserve_router_in_flight",
             "Requests that wait for an answer or receive one.",
@@ -78,11 +97,17 @@ class Metrics:
         )
         workers.set(1)
 
-    def render(self, tallies: Mapping[str, Tally]) -> str:
-        """Return this worker's metrics in Prometheus' text format."""
+    def render(self, tallies: Mapping[str, Tally], further: str = "") -> str:
+        """Return this worker's metrics in Prometheus' text format.
+
+        *further* is what its other side counted, in the same format.
+        """
         for name, tally in tallies.items():
             self._in_flight.labels(name).set(tally.in_flight)
-        return generate_latest(self._registry).decode()
+            self._connections.labels(name, "new").set(tally.dialled)
+            self._connections.labels(name, "reused").set(tally.reused)
+            self._retries.labels(name).set(tally.retries)
+        return summed([generate_latest(self._registry).decode(), further])
 
 
 def summed(texts: Iterable[str]) -> str:
@@ -91,10 +116,11 @@ def summed(texts: Iterable[str]) -> str:
     sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for text in texts:
         for family in text_string_to_metric_families(text):
-            heads[family.name] = (family.type, family.documentation)
+            if family.name not in heads or not heads[family.name][1]:
+                heads[family.name] = (family.type, family.documentation)
             samples = sums.setdefault(family.name, {})
             for sample in family.samples:
-                key = (sample.name, tuple(sample.labels.items()))
+                key = (sample.name, tuple(sorted(sample.labels.items())))
                 samples[key] = samples.get(key, 0.0) + sample.value
     lines: list[str] = []
     for name, (kind, documentation) in heads.items():
@@ -112,5 +138,10 @@ _ESCAPES: Mapping[int, str] = MappingProxyType(
 def _labels(labels: tuple[tuple[str, str], ...]) -> str:
     if not labels:
         return ""
-    inner = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels)
+    inner = ",".join(f'{name}="{escaped(value)}"' for name, value in labels)
     return f"{{{inner}}}"
+
+
+def escaped(value: str) -> str:
+    """Return a label's *value* as Prometheus' text format writes it."""
+    return value.translate(_ESCAPES)

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from gpuserve.router.control import Control, metrics_of_all
+from gpuserve.router.fast.server import FastServer
 from gpuserve.router.front import Front
 from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics
@@ -39,14 +40,19 @@ _log = logging.getLogger("gpuserve.router")
 
 
 class Worker:
-    """One router process: the public server, its control socket, and the way out."""
+    """One router process: the public server, its control socket, and the way out.
 
-    def __init__(self, run_dir: RunDir, slot: int) -> None:
+    Without *fast*, aiohttp serves everything.
+    """
+
+    def __init__(self, run_dir: RunDir, slot: int, *, fast: bool = True) -> None:
         self._control_path = run_dir.router_socket(slot)
         self._tables = TableFile(run_dir.routing)
         self._links = Links()
         self._metrics = Metrics()
         self._front = Front(self._tables, self._links, self._metrics, self._metrics_of_all)
+        self._public = PublicServer(self._front.handle, access_log=None, tcp_keepalive=True)
+        self._fast = FastServer(self._tables, self._links, self._public) if fast else None
         self._told_to_stop = False
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -57,17 +63,22 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         self._tables.refresh()
-        public = PublicServer(self._front.handle, access_log=None, tcp_keepalive=True)
-        accepting = await loop.create_server(public, sock=listening, backlog=_BACKLOG)
-        control = Control(self._tables, self._links, self._metrics, self.drain)
+        # Accepted connections inherit it.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        serving = self._fast or self._public
+        accepting = await loop.create_server(serving, sock=listening, backlog=_BACKLOG)
+        control = Control(self._tables, self._links, self._own_metrics, self.drain)
         inside = web.Server(control.handle, access_log=None)
         # Last, because who finds this socket may take it that connections are accepted.
         asking = await self._open_control(inside)
-        watching = asyncio.create_task(self._watch_table())
+        tasks = [asyncio.create_task(self._watch_table())]
+        if self._fast is not None:
+            tasks.append(asyncio.create_task(self._fast.sweep_forever()))
         gc.freeze()
         await self._stopping.wait()
-        await self._finish(accepting, public)
-        watching.cancel()
+        await self._finish(accepting)
+        for task in tasks:
+            task.cancel()
         asking.close()
         await inside.shutdown(_CUT_TIMEOUT_S)
         self._control_path.unlink(missing_ok=True)
@@ -86,7 +97,8 @@ class Worker:
         asyncio.get_running_loop().call_later(DRAIN_TIMEOUT_S, self._hurry.set)
         self._stopping.set()
 
-    async def _finish(self, accepting: asyncio.Server, public: web.Server) -> None:
+    async def _finish(self, accepting: asyncio.Server) -> None:
+        public, fast = self._public, self._fast
         accepting.close()
         self._front.draining = True
         await _first(asyncio.sleep(_GRACE_S), self._hurry.wait())
@@ -94,8 +106,15 @@ class Worker:
         # when their answer has ended.
         public.pre_shutdown()
         await asyncio.sleep(0)
-        await _first(public.shutdown(None), self._hurry.wait())
+        await _first(self._drained(), self._hurry.wait())
         await public.shutdown(_CUT_TIMEOUT_S)
+        if fast is not None:
+            await fast.cut(_CUT_TIMEOUT_S)
+
+    async def _drained(self) -> None:
+        if self._fast is not None:
+            await self._fast.drain()
+        await self._public.shutdown(None)
 
     async def _open_control(self, inside: web.Server) -> asyncio.Server:
         path = self._control_path
@@ -109,9 +128,12 @@ class Worker:
             if self._tables.refresh() and self._tables.table is not None:
                 await self._links.forget(self._tables.table)
 
+    def _own_metrics(self) -> str:
+        further = self._fast.counts.render() if self._fast is not None else ""
+        return self._metrics.render(self._links.tallies, further)
+
     async def _metrics_of_all(self) -> str:
-        own = self._metrics.render(self._links.tallies)
-        return await metrics_of_all(self._control_path, own)
+        return await metrics_of_all(self._control_path, self._own_metrics())
 
 
 async def _first(*waiting: Coroutine[Any, Any, Any]) -> None:
@@ -122,7 +144,7 @@ async def _first(*waiting: Coroutine[Any, Any, Any]) -> None:
         task.cancel()
 
 
-def run(path: Path, slot: int) -> int:
+def run(path: Path, slot: int, *, fast: bool) -> int:
     """Serve in *slot* of the run directory *path* on file descriptor 0; the exit status."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -136,7 +158,7 @@ def run(path: Path, slot: int) -> int:
         return 2
     _allow_many_connections()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(RunDir(path), slot, listening))
+        runner.run(_serve(RunDir(path), slot, listening, fast=fast))
     return 0
 
 
@@ -156,8 +178,8 @@ def _inherited() -> socket.socket:
     return listening
 
 
-async def _serve(run_dir: RunDir, slot: int, listening: socket.socket) -> None:
-    await Worker(run_dir, slot).serve(listening)
+async def _serve(run_dir: RunDir, slot: int, listening: socket.socket, *, fast: bool) -> None:
+    await Worker(run_dir, slot, fast=fast).serve(listening)
 
 
 def _loop_factory() -> Any:

@@ -1,0 +1,1 @@
+"""The fast path: generation requests carried by bytes, below any HTTP library."""

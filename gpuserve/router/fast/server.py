@@ -1,0 +1,107 @@
+"""The public endpoint with its fast path: what the connections of one worker share."""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+
+from aiohttp import web
+
+from gpuserve.profile.spec import LimitsSpec
+from gpuserve.router.counts import Counts
+from gpuserve.router.fast.client import Client
+from gpuserve.router.fast.ways import Way, Ways
+from gpuserve.router.links import KEEPALIVE_S, Links
+from gpuserve.router.server import PublicServer
+from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.choose import Refusal
+
+_SWEEP_S = 1.0
+_NO_TABLE = LimitsSpec()
+
+_log = logging.getLogger("gpuserve.router")
+
+
+class FastServer:
+    """Makes the protocol of each new connection; *slow* serves what is not carried by bytes."""
+
+    def __init__(self, tables: TableFile, links: Links, slow: PublicServer) -> None:
+        self.counts = Counts()
+        self.links = links
+        self.held_bytes = 0
+        self.draining = False
+        self.now = 0
+        self._tables = tables
+        self._slow = slow
+        self._ways = Ways(tables, links, self.counts, lambda: self.now)
+        self._clients: set[Client] = set()
+        self._empty = asyncio.Event()
+        self._told_at: dict[str, int] = {}
+        # Ids are unique, not secret.
+        self._id_prefix = os.urandom(10).hex()
+        self._id = 0
+
+    def __call__(self) -> Client:
+        """Return the protocol of one new connection."""
+        return Client(self)
+
+    @property
+    def limits(self) -> LimitsSpec:
+        """What clients may take, by the table in force."""
+        table = self._tables.table
+        return table.limits if table is not None else _NO_TABLE
+
+    def decide(self, path: str, raw: bytes) -> tuple[Way, bytes] | Refusal | None:
+        """Return the way of a request and the body to send; None for the slow side."""
+        return self._ways.decide(path, raw)
+
+    def request_id(self) -> bytes:
+        """Return a new id, of 32 hexadecimal digits."""
+        self._id += 1
+        return b"%b%012x" % (self._id_prefix.encode(), self._id)
+
+    def slow_side(self) -> web.RequestHandler:
+        """Return aiohttp's protocol for a connection that is lent to it."""
+        return self._slow()
+
+    def say_died(self, name: str, why: str) -> None:
+        """Log that an upstream ended before it answered; once a second will do."""
+        if self._told_at.get(name) != self.now:
+            self._told_at[name] = self.now
+            _log.warning("%s ended before it answered (%s)", name, why)
+
+    def opened(self, client: Client) -> None:
+        """Note a connection."""
+        self._clients.add(client)
+
+    def lost(self, client: Client) -> None:
+        """Forget a connection."""
+        self._clients.discard(client)
+        if self.draining and not self._clients:
+            self._empty.set()
+
+    async def sweep_forever(self) -> None:
+        """Once a second, end what took too long and close connections that nobody uses."""
+        while True:
+            self.now += 1
+            for client in [c for c in self._clients if 0 < c.deadline <= self.now]:
+                client.sweep()
+            self._ways.sweep(KEEPALIVE_S - _SWEEP_S)
+            await asyncio.sleep(_SWEEP_S)
+
+    async def drain(self) -> None:
+        """Close what is idle and return once every other connection has ended."""
+        self.draining = True
+        for client in list(self._clients):
+            client.drain()
+        if self._clients:
+            await self._empty.wait()
+
+    async def cut(self, timeout_s: float) -> None:
+        """Close every connection."""
+        for client in list(self._clients):
+            client.abort()
+        if self._clients:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+        self._ways.close()
