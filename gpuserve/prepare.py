@@ -22,6 +22,7 @@ from gpuserve.prepare_here import (
     here_doubts,
     missing_templates,
     placed,
+    untold,
 )
 from gpuserve.profile.known import unknown_values
 from gpuserve.profile.load import read
@@ -77,7 +78,7 @@ def prepare(
     facts, doubts = _facts(profile, source)
     doubts = (*unknown_values(profile, source), *doubts)
     if elsewhere is None:
-        doubts = (*doubts, *missing_templates(profile, source))
+        doubts = (*doubts, *missing_templates(profile, source), *untold(profile, source))
     if any(not problem.warning for problem in doubts):
         return Prepared(plan=None, problems=doubts, exit_status=ExitStatus.CONFIG)
     run_dir = run_dir or _default_run_dir(environment)

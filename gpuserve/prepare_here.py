@@ -4,6 +4,7 @@ Part of what `prepare` does; every problem has its place in the profile.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,20 @@ def here_doubts(
     found += _tokenizers(profile, source, facts, installs)
     found += _withheld(profile, source, facts, environment)
     return tuple(found)
+
+
+def untold(profile: Profile, source: Source) -> Iterator[Problem]:
+    """Whoever cannot be told when it matters: a warning now, because models run without it."""
+    for spec in profile.on_event:
+        where = f"on_event[{spec.index}]"
+        if spec.command is not None and shutil.which(spec.command[0]) is None:
+            message = f"cannot execute {spec.command[0]}"
+            hint = "give a program on PATH or its path, and make it executable"
+            yield source.problem(f"{where}.command", message, hint, warning=True)
+        token = spec.bearer_token_file
+        if token is not None and not os.access(token, os.R_OK):
+            message = f"cannot read {token}"
+            yield source.problem(f"{where}.bearer_token_file", message, warning=True)
 
 
 def missing_templates(profile: Profile, source: Source) -> Iterator[Problem]:

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from gpuserve.lifecycle.audit import Entry, Why, line_of
-from gpuserve.machine.auditlog import AuditLog
+from gpuserve.machine.auditlog import AuditLog, iso
 from gpuserve.machine.voice import Voice
 
 Listener = Callable[[Entry], None]
@@ -54,7 +53,7 @@ class Audit:
             figures=why.figures,
         )
         self._voice.say(entry.sentence(), entry.urgency)
-        self._log.append(line_of(entry, _iso(entry.at_unix_s)))
+        self._log.append(line_of(entry, iso(entry.at_unix_s)))
         for listener in self._listeners:
             listener(entry)
 
@@ -67,9 +66,3 @@ class Audit:
             lost, self._dropped = self._log.dropped - self._dropped, self._log.dropped
             why = Why(text="the disk was full for too long", figures={"events": lost})
             self.record("events_lost", why)
-
-
-def _iso(unix_s: float) -> str:
-    """Return a moment in UTC as `2026-01-02T03:04:05.678Z`."""
-    moment = datetime.fromtimestamp(unix_s, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

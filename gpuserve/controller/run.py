@@ -19,6 +19,7 @@ from gpuserve import __version__
 from gpuserve.controller import elsewhere, policies, strays
 from gpuserve.controller.audit import Audit
 from gpuserve.controller.gatekeeper import Gatekeeper
+from gpuserve.controller.notify import Notifiers, not_told
 from gpuserve.controller.prober import Prober
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
@@ -27,7 +28,7 @@ from gpuserve.controller.routes import Routes
 from gpuserve.controller.status import memory_status
 from gpuserve.errors import ExitStatus
 from gpuserve.keeperconf import engine_program, router_program
-from gpuserve.lifecycle.audit import Why
+from gpuserve.lifecycle.audit import Entry, Why
 from gpuserve.lifecycle.drift import drift
 from gpuserve.lifecycle.states import (
     After,
@@ -56,7 +57,7 @@ from gpuserve.machine.processes import descendants, everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
-from gpuserve.profile.spec import Patience
+from gpuserve.profile.spec import OnEventSpec, Patience
 from gpuserve.rundir import RunDir
 
 HEARTBEAT_S = 2.0
@@ -79,6 +80,7 @@ class Controller:
         self.cgroup = cgroup.delegated(dict(os.environ))
         state_dir = statedir.find(run_dir)
         self.audit = Audit(AuditLog(state_dir / statedir.EVENTS), Voice(instance.keeper_pid))
+        self._notifiers = Notifiers(str(run_dir.path), self._not_told)
         self.memory = Memory(state_dir / statedir.STATE, instance.identity)
         self.stopping = False
         self._keeper = Keeper(run_dir.keeper_socket)
@@ -163,6 +165,8 @@ class Controller:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._spawn(self._told_to_end()))
+        self._notifiers.use(self.plan.profile.on_event)
+        self.audit.listen(self._notifiers.take)
         self.audit.record("controller_started", self._begin_why())
         kept = await self._keeper_processes()
         await self._start_routers(kept)
@@ -186,6 +190,9 @@ class Controller:
         await self._close()
         return 0
 
+    def _not_told(self, spec: OnEventSpec, entry: Entry, why: str, attempts: int) -> None:
+        self.audit.record("not_told", not_told(spec, entry, why, attempts), model=entry.model)
+
     def _begin_why(self) -> Why:
         age_s = time.time() - self.instance.started_unix_s
         figures: dict[str, float | int | str] = {
@@ -202,6 +209,7 @@ class Controller:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
+        await self._notifiers.close()
         for running in self._tasks:
             running.cancel()
         if self._tasks:

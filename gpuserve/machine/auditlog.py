@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 # About 15,000 decisions: a year of a quiet box, a day of one that fails every few seconds.
@@ -62,6 +63,12 @@ class AuditLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
+
+
+def iso(unix_s: float) -> str:
+    """Return a moment in UTC as RFC 3339 has it: `2026-01-02T03:04:05.678Z`."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read(path: Path) -> Iterator[bytes]:

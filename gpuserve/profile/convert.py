@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
+from gpuserve.lifecycle.audit import TOLD_BY_DEFAULT
 from gpuserve.profile.defaults import with_defaults
 from gpuserve.profile.document import (
     Document,
@@ -10,6 +11,7 @@ from gpuserve.profile.document import (
     EngineTable,
     LimitsTable,
     ModelTable,
+    OnEventTable,
     RoutingTable,
     ServerTable,
     UpstreamTable,
@@ -19,6 +21,7 @@ from gpuserve.profile.spec import (
     Demand,
     LimitsSpec,
     ModelSpec,
+    OnEventSpec,
     Patience,
     Profile,
     RoutingSpec,
@@ -63,6 +66,9 @@ def profile_of(document: Document, *, path: str, places: Places) -> Profile:
         upstreams=tuple(_upstream(index, table) for index, table in enumerate(document.upstream)),
         routing=_routing(document.routing),
         limits=_limits(document.limits, document.server.workers),
+        on_event=tuple(
+            _on_event(index, table, places) for index, table in enumerate(document.on_event)
+        ),
     )
 
 
@@ -72,6 +78,20 @@ def _server(table: ServerTable) -> ServerSpec:
         port=table.port,
         workers=table.workers,
         allowed_origins=tuple(table.allowed_origins or ()),
+    )
+
+
+def _on_event(index: int, table: OnEventTable, places: Places) -> OnEventSpec:
+    command = table.command
+    token = table.bearer_token_file
+    return OnEventSpec(
+        index=index,
+        events=tuple(table.events or TOLD_BY_DEFAULT),
+        command=(places.executable(command[0]), *command[1:]) if command else None,
+        url=table.url,
+        headers=tuple((table.headers or {}).items()),
+        bearer_token_file=places.file(token) if token is not None else None,
+        timeout_s=table.timeout_s,
     )
 
 

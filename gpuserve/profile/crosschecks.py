@@ -20,6 +20,7 @@ from gpuserve.units import MIB, mib, parse_bytes
 
 Tables = dict[str, Any]
 _LOOPBACK = {"127.0.0.1", "localhost", "0.0.0.0"}  # noqa: S104 - compared with, not bound
+_ON_EVENT = ("command", "url", "headers", "bearer_token_file")
 _UPSTREAM_NAME = re.compile(r"upstream\[\d+\]\.name")
 
 
@@ -33,6 +34,7 @@ def crosscheck(tables: Tables, source: Source) -> list[Problem]:
         *_routing(tables, source),
         *_reserves(tables, source),
         *_limits(tables, source),
+        *_on_event(tables, source),
         *_memory("engine", engine, source),
         *_arguments("engine", engine, source),
     ]
@@ -124,6 +126,21 @@ def _limits(tables: Tables, source: Source) -> Iterator[Problem]:
         message += f"{mib(body_bytes)}: it would never be taken"
         hint = f'write max_buffered_bytes = "{mib(ceil(body_bytes / MIB) * workers * MIB)}" or more'
         yield source.problem("limits.max_buffered_bytes", message, hint)
+
+
+def _on_event(tables: Tables, source: Source) -> Iterator[Problem]:
+    for index in range(len(tables.get("on_event", []))):
+        where = f"on_event[{index}]"
+        # Also what has a fault of its own is stated.
+        table = {key for key in _ON_EVENT if f"{where}.{key}" in source.lines}
+        if "command" in table and "url" in table:
+            message = "command and url are both given; one [[on_event]] tells one of them"
+            yield source.problem(f"{where}.url", message, "write another [[on_event]] for it")
+        elif "command" not in table and "url" not in table:
+            yield source.problem(where, "nobody is told: expected command = […] or url = …")
+        for key in ("headers", "bearer_token_file"):
+            if key in table and "url" not in table:
+                yield source.problem(f"{where}.{key}", f"{key} is for a webhook: url is missing")
 
 
 def _size_bytes(value: int | str) -> int:

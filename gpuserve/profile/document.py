@@ -9,14 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gpuserve.lifecycle.audit import TOLD_BY_DEFAULT
 from gpuserve.profile.spec import Device, LimitsSpec
 from gpuserve.profile.values import (
     Arguments,
     BytesOrSize,
     Count,
     Env,
+    EventName,
     Fraction,
     Gpus,
+    Headers,
     Host,
     Name,
     NotNegative,
@@ -27,6 +30,7 @@ from gpuserve.profile.values import (
     Size,
     Text,
     Url,
+    Webhook,
     Weights,
     Workers,
 )
@@ -191,6 +195,11 @@ class EngineKeys(Table):
         description="Failures in a row after which a model is Failed; one that stays ready for 60 "
         "s starts from zero. Default: 5.",
     )
+    hourly_restart_limit: Count | None = Field(
+        None,
+        description="Failures within an hour, in a row or not, after which a model is Failed. "
+        "Default: 20.",
+    )
 
 
 class EngineTable(EngineKeys):
@@ -258,6 +267,34 @@ class RoutingTable(Table):
     )
 
 
+class OnEventTable(Table):
+    """Who is told when something happens: a command, or a webhook."""
+
+    events: Annotated[list[EventName], Field(min_length=1)] | None = Field(
+        None,
+        description="What to tell of. Default: what needs somebody's attention "
+        f"({', '.join(TOLD_BY_DEFAULT)}).",
+    )
+    command: Annotated[Arguments, Field(min_length=1)] | None = Field(
+        None,
+        description="Program and arguments; it gets one JSON object on its standard input.",
+        examples=[["/usr/local/bin/page", "--team", "ml"]],
+    )
+    url: Webhook | None = Field(
+        None,
+        description="A webhook; the same JSON object is its POST body. Its `text` is what chat "
+        "systems show.",
+        examples=["https://hooks.example.com/T0/B1"],
+    )
+    headers: Headers | None = Field(None, description="More HTTP headers; never printed.")
+    bearer_token_file: Text | None = Field(
+        None,
+        description="A file that holds a token for the header Authorization, read for each "
+        "request; relative to the profile.",
+    )
+    timeout_s: Seconds = Field(10.0, description="Seconds that one attempt may take.")
+
+
 class Document(Table):
     """A gpuserve profile."""
 
@@ -269,3 +306,4 @@ class Document(Table):
     )
     routing: RoutingTable = RoutingTable()
     limits: LimitsTable = LimitsTable()
+    on_event: list[OnEventTable] = Field([], description="Who is told when something happens.")

@@ -45,6 +45,7 @@ _SHORT_FACTORS = {"k": 10**3, "m": 10**6, "K": 1 << 10, "M": 1 << 20}
 KEYS: Mapping[str, frozenset[str]] = {
     "": frozenset(document.Document.model_fields),
     "server": frozenset(document.ServerTable.model_fields),
+    "on_event": frozenset(document.OnEventTable.model_fields),
     "limits": frozenset(document.LimitsTable.model_fields),
     "model": frozenset(document.ModelTable.model_fields),
     "engine": frozenset(document.EngineTable.model_fields),
@@ -120,7 +121,7 @@ def _missing_hint(path: KeyPath) -> str | None:
 
 
 def _value_hint(path: KeyPath, kind: str, found: object, detail: ErrorDetails) -> str | None:
-    if path in {("model",), ("upstream",)} and isinstance(found, dict):
+    if path in {("model",), ("upstream",), ("on_event",)} and isinstance(found, dict):
         return f"write [[{path[0]}]], with two brackets"
     if path in {("server",), ("engine",), ("routing",)} and isinstance(found, list):
         return f"write [{path[0]}], with one pair of brackets"

@@ -49,6 +49,10 @@ class Places:
             return text
         return _tidy(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
 
+    def file(self, text: str) -> str:
+        """Return the absolute file that *text* names."""
+        return _tidy(self._beside(Path(os.path.expanduser(text))))  # noqa: PTH111 - as above
+
     def _beside(self, path: Path) -> Path:
         first, second = self.profile / path, self.current / path
         # os.path: a text too long to be a file name is one that does not exist, and no error.

@@ -6,6 +6,7 @@ Sizes are bytes, durations seconds.
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 Device = Literal["auto", "cuda", "cpu"]
 
@@ -52,6 +53,7 @@ class Patience:
     liveness_timeout_s: float = 60.0
     restart_backoff_s: float = 2.0
     restart_limit: int = 5
+    hourly_restart_limit: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,30 @@ class RoutingSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnEventSpec:
+    """One `[[on_event]]`: exactly one of `command` and `url` is set.
+
+    `url` and `headers` may be secrets and show in no repr.
+    """
+
+    index: int
+    events: tuple[str, ...]
+    command: tuple[str, ...] | None = None
+    url: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    bearer_token_file: str | None = None
+    timeout_s: float = 10.0
+
+    @property
+    def target(self) -> str:
+        """Who is told, for people: the program, or the webhook's host."""
+        if self.command is not None:
+            return self.command[0]
+        parts = urlsplit(self.url or "")
+        return f"{parts.scheme}://{parts.hostname}/…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A whole profile. `path` is absolute."""
 
@@ -142,6 +168,7 @@ class Profile:
     upstreams: tuple[UpstreamSpec, ...] = ()
     routing: RoutingSpec = RoutingSpec()
     limits: LimitsSpec = LimitsSpec()
+    on_event: tuple[OnEventSpec, ...] = ()
 
     def model(self, name: str) -> ModelSpec | None:
         """Return the model of that name or alias, or None."""

@@ -1,6 +1,7 @@
 """The kinds of value that stand in a profile: a name, a size, a URL, … and what each allows."""
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import WithJsonSchema as JsonSchema
 
 from gpuserve import units
+from gpuserve.lifecycle.audit import NOTIFIABLE
 from gpuserve.rundir import LONGEST_NAME_CHARS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -21,6 +23,8 @@ _HUB_PAGE = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # https://datatracker.ietf.org/doc/html/rfc6454#section-6.2
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
+# https://datatracker.ietf.org/doc/html/rfc9110#name-tokens
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -53,6 +57,39 @@ def _public_name(text: str) -> str:
             "the name travels in HTTP headers",
         )
     return text
+
+
+def _event(text: str) -> str:
+    if text not in NOTIFIABLE:
+        close = get_close_matches(text.lower().replace("-", "_"), NOTIFIABLE, n=1, cutoff=0.6)
+        raise Fault(
+            f'there is no event "{text}"',
+            f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(NOTIFIABLE))}",
+        )
+    return text
+
+
+def _webhook(text: str) -> str:
+    # Such a URL is often a secret as a whole, so no message repeats it.
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(char.isspace() or not char.isprintable() for char in text):
+        raise Fault('expected a URL such as "https://hooks.example.com/T0/B1"')
+    return text
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name):
+            raise Fault(f'"{name}" is not the name of an HTTP header')
+        if not value.isprintable():
+            raise Fault(
+                f'the value of the header "{name}" holds a character that cannot stand in one'
+            )
+    return headers
 
 
 def _size(value: Any) -> Any:
@@ -189,6 +226,13 @@ Origin = Annotated[
 ]
 Host = Annotated[Text, AfterValidator(_host)]
 Url = Annotated[Text, AfterValidator(_url)]
+EventName = Annotated[
+    str,
+    AfterValidator(_event),
+    JsonSchema({"type": "string", "enum": sorted(NOTIFIABLE)}),
+]
+Webhook = Annotated[Text, AfterValidator(_webhook)]
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
 Weights = Annotated[Text, AfterValidator(_weights)]
 Count = Annotated[int, Field(ge=1)]
 # A router process is bound by one core, so more of them than cores gain nothing, and each holds

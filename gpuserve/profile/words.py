@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 RESERVED: Mapping[str, frozenset[str]] = {
-    "": frozenset({"route", "keys", "tls", "presets", "on_event"}),
+    "": frozenset({"route", "keys", "tls", "presets"}),
     "server": frozenset({"on_event", "tls", "presets"}),
     "engine": frozenset({"replicas", "sleep_after_s", "on_event", "presets"}),
     "model": frozenset({"lora", "replicas", "sleep_after_s", "on_event", "presets"}),
@@ -72,4 +72,4 @@ def _place_name(table: str) -> str:
         return "demand = { … } of a [[model]]"
     if table == "engine.demand":
         return "demand = { … } of [engine]"
-    return f"[[{table}]]" if table in {"model", "upstream"} else f"[{table}]"
+    return f"[[{table}]]" if table in {"model", "upstream", "on_event"} else f"[{table}]"

@@ -1,8 +1,14 @@
 """What is told of decisions: by `gpuserve events`, also afterwards."""
 
+import http.server
 import json
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
 
 from tests.e2e.instance import until
 from tests.integration.instance.conftest import Box
@@ -51,3 +57,80 @@ def test_events_without_an_instance_say_so(box: Box) -> None:
     done = box.instance.gpuserve("events")
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """A webhook that answers with the next of `statuses`, and the last one for ever."""
+
+    statuses: ClassVar[list[int]] = [200]
+    bodies: ClassVar[list[dict[str, Any]]] = []
+    tokens: ClassVar[list[str | None]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.tokens.append(self.headers["authorization"])
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if status == 200:
+            self.bodies.append(json.loads(body))
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    Hook.statuses, Hook.bodies, Hook.tokens = [200], [], []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/SECRET"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_who_wants_to_know_is_told_by_command_and_webhook(box: Box, hook: str) -> None:
+    told = box.root / "told"
+    (box.root / "token").write_text("s3cret\n")
+    box.knobs = {"coder": {"start_exit": 2, "start_line": "vllm: error: no such flag"}}
+    box.extra = (
+        f"[[on_event]]\ncommand = ['sh', '-c', 'cat >> {told}; echo $GPUSERVE_MODEL >> {told}']\n"
+        f"[[on_event]]\nurl = '{hook}'\nbearer_token_file = 'token'\nevents = ['failed', 'ready']\n"
+    )
+    Hook.statuses = [503, 200]  # it is tried again
+    box.start(wait=False)
+    until(lambda: {b["event"] for b in Hook.bodies} == {"failed", "ready"}, "the webhook has both")
+    until(lambda: told.exists() and "coder" in told.read_text(), "the command has run")
+    failed = next(body for body in Hook.bodies if body["event"] == "failed")
+    assert failed["model"] == "coder"
+    assert "no such flag" in failed["text"]
+    assert failed["instance"] == str(box.instance.run_dir)
+    assert Hook.tokens[0] == "Bearer s3cret"
+    body, name = told.read_text().rsplit("}", 1)
+    assert (json.loads(body + "}")["event"], name.strip()) == ("failed", "coder")
+
+
+def test_nobody_who_cannot_be_told_is_in_the_way(box: Box, hook: str) -> None:
+    box.knobs = {"coder": {"start_exit": 2}}
+    box.extra = (
+        "[[on_event]]\ncommand = ['sleep', '600']\ntimeout_s = 0.2\nevents = ['failed']\n"
+        "[[on_event]]\ncommand = ['/nowhere/page']\nevents = ['failed']\n"
+        f"[[on_event]]\nurl = '{hook}'\nevents = ['failed']\n"
+    )
+    Hook.statuses = [404]
+    box.start(wait=False)
+    assert box.instance.gpuserve("wait", "--timeout", "60").returncode == 1
+    until(lambda: box.instance.model("general")["ready"], "the other model serves")
+    until(lambda: box.instance.must("events").count("was not told") == 2, "it is recorded")
+    shown = box.instance.must("events")
+    assert "HTTP status 404" in shown
+    assert "/nowhere/page" in shown
+    assert "SECRET" not in shown
+    assert "SECRET" not in (box.instance.run_dir / "events.jsonl").read_text()
+    checked = box.instance.gpuserve("check", str(box.instance.profile))
+    assert checked.returncode == 0
+    assert "cannot execute /nowhere/page" in checked.stderr
+    box.end()
+    box.must_be_gone()

@@ -36,6 +36,7 @@ def test_every_setting_of_an_engine_is_refused_as_a_flag() -> None:
         "env",
         "extra_args",
         "restart_limit",
+        "hourly_restart_limit",
         "memory",  # words of ours: vLLM has no such flags
         "demand",
     }

@@ -130,7 +130,7 @@ def test_every_problem_is_reported_at_once_with_its_line() -> None:
     [
         ('max_model_len = "16k"', "max_model_len", "whole number", "max_model_len = 16000"),
         ('max_model_len = "16K"', "max_model_len", 'found "16K"', "max_model_len = 16384"),
-        ("max_model_len = -1", "max_model_len", "at least 1", None),
+        ("max_model_len = -1", "max_model_len", "expected at least", None),
         ("max-model-len = 1", "max-model-len", "unknown key", "write `max_model_len`"),
         ("max_modell_len = 1", "max_modell_len", "unknown key", "`max_model_len`"),
         ("devices = 1", "devices", "unknown key", "extra_args"),
@@ -218,7 +218,7 @@ def test_a_name_must_serve_as_file_name_and_header(name: str, fine: bool) -> Non
         (MODEL + '[server]\nhost = "::1"', "server.host", "IPv4"),
         (MODEL + '[server]\nhost = "256.1.1.1"', "server.host", "not an IPv4 address"),
         (MODEL + '[server]\nhost = "a b"', "server.host", "IPv4 address or a name"),
-        (MODEL + "[server]\nworkers = 0", "server.workers", "at least 1"),
+        (MODEL + "[server]\nworkers = 0", "server.workers", "expected at least"),
         (MODEL + "[server]\nworkers = true", "server.workers", "whole number, found true"),
         (MODEL + '[engine]\ndevice = "gpu"', "engine.device", '"auto", "cuda" or "cpu"'),
         (MODEL + "[keys]\nx = 1", "keys", "reserved"),
@@ -556,3 +556,55 @@ def test_a_thousand_workers_are_refused() -> None:
 def test_a_text_too_long_for_a_file_name_is_still_a_value() -> None:
     text = MODEL + f'chat_template = "{"x" * 5000}"\n'
     assert load_text(text, path="/p.toml").models[0].chat_template == "/" + "x" * 5000
+
+
+def test_whoever_is_to_be_told_is_read() -> None:
+    profile = load_text(
+        MODEL
+        + """
+[[on_event]]
+command = ["page", "--team", "ml"]
+events = ["failed"]
+[[on_event]]
+url = "https://hooks.example.com/T0/SECRET"
+headers = { X-Key = "SECRET" }
+bearer_token_file = "token"
+timeout_s = 3
+""",
+        path="/etc/gpuserve/p.toml",
+    )
+    page, hook = profile.on_event
+    assert (page.command, page.events, page.target) == (
+        ("page", "--team", "ml"),
+        ("failed",),
+        "page",
+    )
+    assert {"failed", "crash_loop", "memory_drift", "gpu_lost", "recovered"} <= set(hook.events)
+    assert hook.bearer_token_file == "/etc/gpuserve/token"
+    assert hook.target == "https://hooks.example.com/…"
+    assert "SECRET" not in repr(profile)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where", "words"),
+    [
+        ("", "on_event[0]", "nobody is told"),
+        ('command = ["a"]\nurl = "http://a"', "on_event[0].url", "both"),
+        ("command = []", "on_event[0].command", "expected at least"),
+        ('url = "ftp://SECRET"', "on_event[0].url", "expected a URL"),
+        ('url = "http://a/SEC RET"', "on_event[0].url", "expected a URL"),
+        ('command = ["a"]\nevents = ["fialed"]', "on_event[0].events[0]", 'no event "fialed"'),
+        ('command = ["a"]\nevents = []', "on_event[0].events", "expected at least"),
+        ('command = ["a"]\nheaders = { A = "b" }', "on_event[0].headers", "url is missing"),
+        ('url = "http://a"\nheaders = { "A B" = "b" }', "on_event[0].headers", "HTTP header"),
+        ('url = "http://a"\nheaders = { A = "SECRET\\n" }', "on_event[0].headers", "cannot stand"),
+        ('command = ["a"]\ntimeout_s = 0', "on_event[0].timeout_s", "more than"),
+        ('command = ["a"]\nwebhook = "b"', "on_event[0].webhook", "unknown key"),
+    ],
+)
+def test_wrong_words_about_who_is_told_are_refused(lines: str, where: str, words: str) -> None:
+    problem = only_problem(MODEL + "[[on_event]]\n" + lines)
+    assert problem.where == where
+    assert words in problem.message
+    assert "SECRET" not in problem.message
+    assert "ftp" not in problem.message
