@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_document(prepared), indent=2, ensure_ascii=False))
     elif prepared.plan is not None:
-        _print(report_lines(prepared.plan.report, title=str(args.profile)))
+        print_lines(report_lines(prepared.plan.report, title=str(args.profile)))
     return prepared.exit_status
 
 
@@ -69,7 +69,8 @@ def _document(prepared: Prepared) -> dict[str, object]:
     }
 
 
-def _print(lines: Iterable[Line]) -> None:
+def print_lines(lines: Iterable[Line]) -> None:
+    """Print *lines*, in colour on a terminal that wants it."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         for line in lines:
             print(line.text)

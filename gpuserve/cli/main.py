@@ -19,6 +19,7 @@ from gpuserve.errors import ExitStatus, GpuserveError, Problem, ProfileError, Us
 
 COMMANDS = {
     "check": "prove that a profile fits this machine, and show the arithmetic",
+    "plan": "which cards, how many and which quantization a model needs",
     "up": "start the models of a profile and serve them behind one endpoint",
     "wait": "wait until every model that should run is ready",
     "status": "what runs, since when, and why not",

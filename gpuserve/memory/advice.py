@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gpuserve.errors import Problem
 from gpuserve.memory.architecture import Architecture
-from gpuserve.memory.engine import ModelFacts, resolve
+from gpuserve.memory.engine import Engine, ModelFacts, resolve
 from gpuserve.memory.host import least_host_bytes
 from gpuserve.memory.quantization import Quantization
 from gpuserve.memory.report import FitReport, Shortfall
@@ -111,13 +111,57 @@ def _changes(
     yield from _shorter(profile, facts, spec, engine.promise_tokens, fits)
     if spec.demand is not None:
         yield from _fewer(profile, facts, spec, spec.demand, fits)
-    if spec.kv_cache_dtype in {None, "auto"} and fits(
-        _with(profile, replace(spec, kv_cache_dtype="fp8")), facts
-    ):
-        yield 'kv_cache_dtype = "fp8", where the card and its attention backend read it'
+    if spec.kv_cache_dtype in {None, "auto"}:
+        yield from _packed_cache(profile, facts, spec, engine, fits, cpu=cpu)
+    if not cpu:
+        yield from _split(profile, facts, spec, report, fits)
+        yield from _eager(profile, facts, spec, engine, fits)
     arch = facts[spec.name].architecture
     if arch is not None and arch.quantization is None:
         yield from _quantized(profile, facts, spec, arch, engine.weights, fits)
+
+
+def _packed_cache(
+    profile: Profile, facts: Facts, spec: ModelSpec, engine: Engine, fits: Fits, *, cpu: bool
+) -> Iterator[str]:
+    packed = replace(spec, kv_cache_dtype="fp8")
+    if fits(_with(profile, packed), facts):
+        smaller = resolve(packed, facts[spec.name], cpu=cpu).promise_bytes
+        yield (
+            f'kv_cache_dtype = "fp8": {gib(smaller)} of KV cache instead of '
+            f"{gib(engine.promise_bytes)}, where the card and its attention backend read it"
+        )
+
+
+def _split(
+    profile: Profile, facts: Facts, spec: ModelSpec, report: FitReport, fits: Fits
+) -> Iterator[str]:
+    arch = facts[spec.name].architecture
+    if arch is None or spec.gpus is not None or spec.pipeline_parallel_size > 1:
+        return
+    for ranks in (2, 4, 8):
+        if ranks <= spec.tensor_parallel_size or arch.heads % ranks:
+            continue
+        if ranks > len(report.gpus):
+            return
+        wide = replace(spec, tensor_parallel_size=ranks)
+        if fits(_with(profile, wide), facts):
+            each = resolve(wide, facts[spec.name])
+            yield (
+                f"tensor_parallel_size = {ranks}: {gib(each.least_bytes + each.context)} on each "
+                f"of {ranks} GPUs"
+            )
+            return
+
+
+def _eager(
+    profile: Profile, facts: Facts, spec: ModelSpec, engine: Engine, fits: Fits
+) -> Iterator[str]:
+    if engine.graphs and fits(_with(profile, replace(spec, enforce_eager=True)), facts):
+        yield (
+            f"enforce_eager = true: without CUDA graphs, {gib(engine.graphs)}, and with slower "
+            "answers"
+        )
 
 
 def _sized(spec: ModelSpec) -> bool:

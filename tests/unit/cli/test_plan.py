@@ -1,0 +1,84 @@
+"""`gpuserve plan` as scripts and people use it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpuserve.cli.main import main
+
+ASK = ["--model", "Qwen/Qwen2.5-7B-Instruct", "--context", "32768", "--concurrency", "10"]
+L4S = ["--gpu", "NVIDIA L4:2"]
+
+
+@pytest.fixture(autouse=True)
+def no_models_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_the_arithmetic_the_options_and_the_one_to_take(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", *ASK, *L4S]) == 0
+    said = capsys.readouterr().out
+    assert "57,344 B per token; 1.75 GiB for one request" in said
+    assert "17.50 GiB" in said
+    assert "take 2: tensor_parallel_size = 2" in said
+
+
+def test_json_has_every_option_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *ASK, *L4S, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["asked"][0]["concurrency"] == 10
+    first, second = document["options"][:2]
+    assert (first["verdict"], second["verdict"]) == ("does_not_fit", "fits")
+    assert first["problems"][0]["message"]
+    assert [gpu["left_bytes"] > 0 for gpu in second["gpus"]] == [True, True]
+
+
+def test_a_written_profile_is_accepted_and_never_overwrites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new.toml"
+    assert main(["plan", *ASK, *L4S, "--write", str(file)]) == 0
+    assert main(["check", str(file), *L4S]) == 0
+    before = file.read_bytes()
+    capsys.readouterr()
+    assert main(["plan", *ASK, *L4S, "--write", str(file)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    other = tmp_path / "other.toml"
+    assert main(["plan", *ASK, *L4S, "--option", "1", "--write", str(other)]) == 2
+    assert "option 1 does not fit" in capsys.readouterr().err
+    assert main(["plan", *ASK, *L4S, "--option", "4", "--write", str(other)]) == 0
+    assert 'kv_cache_dtype = "fp8"' in other.read_text()
+
+
+def test_what_no_card_holds_is_an_answer_of_no(capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ["--model", "meta-llama/Meta-Llama-3.1-405B", "--context", "8192", "--concurrency", "1"]
+    assert main(["plan", *ask, "--gpu", "NVIDIA L4"]) == 1
+    assert "none of these fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "no/such", "--context", "1", "--concurrency", "1"], "nothing is known of"),
+        ([*ASK, "--context", "1"], "1 model(s) and 2 times --context"),
+        ([*ASK, *ASK[:2]], "named twice"),
+        ([*ASK[:-1], "0"], "--concurrency"),
+        ([*ASK, "--gpu", "NVIDIA L5"], "no card"),
+        ([*ASK, *L4S, "--option", "99"], "there is no option 99"),
+    ],
+)
+def test_wrong_questions_are_usage_errors(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = [] if "--gpu" in words else L4S
+    try:
+        status = main(["plan", *words, *gpu])
+    except SystemExit as error:  # argparse's own
+        status = int(str(error.code))
+    assert status == 2
+    assert said in capsys.readouterr().err
