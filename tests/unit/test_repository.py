@@ -10,6 +10,7 @@ import pytest
 from gpuserve.cli.main import COMMANDS
 from gpuserve.errors import ExitStatus
 from gpuserve.profile.load import load_text
+from scripts.sizing_examples import PAGE, page
 from scripts.transitions import DESIGN, with_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +92,10 @@ def test_the_profile_of_the_readme_is_valid() -> None:
     (toml,) = blocks(README, "toml")
     profile = load_text(toml, path="/profile.toml")
     assert [model.name for model in profile.models] == ["coder", "general"]
+
+
+def test_the_worked_examples_are_those_that_the_code_computes() -> None:
+    assert PAGE.read_text("utf-8") == page(), "run python -m scripts.sizing_examples"
 
 
 def test_the_transition_table_of_the_design_is_the_one_of_the_code() -> None:
