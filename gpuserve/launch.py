@@ -77,7 +77,10 @@ def capabilities_of(spec: ModelSpec, grant: Grant, arch: Architecture | None) ->
         tools=spec.tool_call_parser is not None,
         images=None if arch is None else arch.images,
         embeddings=None if arch is None else arch.embeddings,
+        # vLLM needs the tokenizer for it (v1/structured_output, 0.32).
+        structured="--skip-tokenizer-init" not in spec.extra_args,
         max_model_len=grant.max_model_len,
+        max_num_seqs=grant.max_num_seqs,
     )
 
 

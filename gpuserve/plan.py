@@ -21,7 +21,9 @@ class Capabilities:
     tools: bool | None = None
     images: bool | None = None
     embeddings: bool | None = None  # an embedding model: it does that and does not generate
+    structured: bool | None = None  # answers that follow a JSON schema
     max_model_len: int | None = None
+    max_num_seqs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ from gpuserve.profile.document import (
     LimitsTable,
     ModelTable,
     OnEventTable,
-    RoutingTable,
     ServerTable,
     UpstreamTable,
 )
 from gpuserve.profile.places import Places
+from gpuserve.profile.routetables import RouteTable, RoutingTable
 from gpuserve.profile.spec import (
     Demand,
     LimitsSpec,
@@ -24,6 +24,7 @@ from gpuserve.profile.spec import (
     OnEventSpec,
     Patience,
     Profile,
+    RouteSpec,
     RoutingSpec,
     ServerSpec,
     UpstreamSpec,
@@ -64,7 +65,7 @@ def profile_of(document: Document, *, path: str, places: Places) -> Profile:
             for index, table in enumerate(document.model)
         ),
         upstreams=tuple(_upstream(index, table) for index, table in enumerate(document.upstream)),
-        routing=_routing(document.routing),
+        routing=_routing(document.routing, document.route),
         limits=_limits(document.limits, document.server.workers),
         on_event=tuple(
             _on_event(index, table, places) for index, table in enumerate(document.on_event)
@@ -145,13 +146,50 @@ def _upstream(index: int, table: UpstreamTable) -> UpstreamSpec:
         models=tuple(table.models),
         gpus=tuple(table.gpus or ()),
         reserve_bytes=table.reserve or 0,
+        capabilities=None if table.capabilities is None else tuple(table.capabilities),
+        max_model_len=table.max_model_len,
     )
 
 
-def _routing(table: RoutingTable) -> RoutingSpec:
+def _routing(table: RoutingTable, routes: list[RouteTable]) -> RoutingSpec:
     return RoutingSpec(
         auto=table.auto,
         code=table.code,
         general=table.general,
         default=table.default or table.general,
+        threshold=tuple(table.threshold or ()),
+        fallback=None if table.fallback is None else tuple(table.fallback),
+        spill_over=table.spill_over,
+        clamp_max_tokens=table.clamp_max_tokens,
+        rules=tuple(_rule(index, route) for index, route in enumerate(routes)),
     )
+
+
+def _rule(index: int, table: RouteTable) -> RouteSpec:
+    name = table.name or table.model
+    if name is None:  # crosschecks have refused it
+        raise ValueError(f"route[{index}] has neither name nor model")
+    return RouteSpec(
+        index=index,
+        name=name,
+        model=table.model,
+        fallback=None if table.fallback is None else tuple(table.fallback),
+        keywords=tuple(table.keywords or ()),
+        regex=tuple(table.regex or ()),
+        scope=table.scope,
+        language=tuple(table.language or ()),
+        system=tuple(table.system or ()),
+        tools=table.tools if isinstance(table.tools, bool) else None,
+        tool_names=tuple(table.tools) if isinstance(table.tools, list) else (),
+        images=table.images,
+        min_prompt_tokens=table.min_prompt_tokens,
+        max_prompt_tokens=table.max_prompt_tokens,
+        kind=table.kind,
+        label=table.label,
+        metadata=_values(table.metadata),
+        header=_values(table.header),
+    )
+
+
+def _values(table: dict[str, list[str]] | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((key, tuple(values)) for key, values in (table or {}).items())

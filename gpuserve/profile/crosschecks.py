@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from gpuserve.errors import Problem
 from gpuserve.profile.defaults import MEMORY, with_defaults
 from gpuserve.profile.flags import REFUSED_VARIABLES, refused_flags
+from gpuserve.profile.routechecks import check_routes
 from gpuserve.profile.source import Source, dotted
 from gpuserve.profile.spec import LimitsSpec, RoutingSpec, ServerSpec
-from gpuserve.profile.words import near
 from gpuserve.units import MIB, mib, parse_bytes
 
 Tables = dict[str, Any]
@@ -148,25 +148,9 @@ def _size_bytes(value: int | str) -> int:
 
 
 def _routing(tables: Tables, source: Source) -> Iterator[Problem]:
-    routing = tables.get("routing", {})
     # An upstream's own name is for the operator; requests name its models.
     names = {name for name, where, _ in _public_names(tables) if not _UPSTREAM_NAME.match(where)}
-    # After a refused name a route to it would be reported too, and mislead.
-    complete = all("name" in model for model in tables.get("model", []))
-    chosen = [key for key in ("code", "general", "default") if key in routing]
-    for key in ("code", "general") if chosen else ():
-        if key not in routing:
-            message = f"`{key}` is missing: [routing] has {', '.join(chosen)}"
-            hint = "give code and general; both may name the same model"
-            yield source.problem(f"routing.{key}", message, hint)
-    for key in chosen:
-        name = routing[key]
-        if name in names or not complete:
-            continue
-        close = near(name, names)
-        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(sorted(names))}"
-        message = f'no model or upstream is called "{name}"'
-        yield source.problem(f"routing.{key}", message, hint)
+    return check_routes(tables, names, source)
 
 
 def _parallel(where: str, model: Tables, source: Source) -> Iterator[Problem]:

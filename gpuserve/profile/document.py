@@ -1,16 +1,18 @@
 """The shape of a profile's TOML: every key, its type, its range and what it means.
 
 Editors get the same descriptions through the JSON Schema, which is generated from here. Rules
-that span several keys are in `crosschecks`. Only this, `values`, `schema` and `faults` know
-pydantic.
+that span several keys are in `crosschecks`; the tables about routing are in `routetables`.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gpuserve.lifecycle.audit import TOLD_BY_DEFAULT
+from gpuserve.profile.routetables import RouteTable, RoutingTable
+from gpuserve.profile.routevalues import Abilities
 from gpuserve.profile.spec import Device, LimitsSpec
+from gpuserve.profile.table import Table
 from gpuserve.profile.values import (
     Arguments,
     BytesOrSize,
@@ -34,12 +36,6 @@ from gpuserve.profile.values import (
     Weights,
     Workers,
 )
-
-
-class Table(BaseModel):
-    """A TOML table: no key that is not named here, no type that is not exact."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class ServerTable(Table):
@@ -254,16 +250,13 @@ class UpstreamTable(Table):
     )
     gpus: Gpus | None = Field(None, description="GPUs on which it holds memory.")
     reserve: Size | None = Field(None, description="What it holds on each of these GPUs.")
-
-
-class RoutingTable(Table):
-    """Which model answers requests that name none."""
-
-    auto: PublicName = Field("auto", description='The value of "model" that asks for routing.')
-    code: PublicName | None = Field(None, description="Model for prompts about code.")
-    general: PublicName | None = Field(None, description="Model for every other prompt.")
-    default: PublicName | None = Field(
-        None, description="Model for prompts that cannot be told; without it, `general`."
+    capabilities: Abilities | None = Field(
+        None,
+        description="What its models can do, and nothing else; without it nobody knows, and it "
+        "answers only what names it or a route leads there.",
+    )
+    max_model_len: Count | None = Field(
+        None, description="Tokens of the longest sequence that its models hold."
     )
 
 
@@ -305,5 +298,10 @@ class Document(Table):
         [], description="Servers that gpuserve routes to but does not run."
     )
     routing: RoutingTable = RoutingTable()
+    route: list[RouteTable] = Field(
+        [],
+        description="Rules that lead to a model, tried in this order before a prompt is "
+        "classified; the first whose every condition holds decides.",
+    )
     limits: LimitsTable = LimitsTable()
     on_event: list[OnEventTable] = Field([], description="Who is told when something happens.")

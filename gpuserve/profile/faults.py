@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gpuserve.errors import Problem
-from gpuserve.profile import document
+from gpuserve.profile import document, routetables
 from gpuserve.profile.lines import KeyPath
 from gpuserve.profile.source import Source, dotted
 from gpuserve.profile.words import RESERVED, key_hint, near
@@ -52,7 +52,8 @@ KEYS: Mapping[str, frozenset[str]] = {
     "model.demand": frozenset(document.DemandTable.model_fields),
     "engine.demand": frozenset(document.DemandTable.model_fields),
     "upstream": frozenset(document.UpstreamTable.model_fields),
-    "routing": frozenset(document.RoutingTable.model_fields),
+    "routing": frozenset(routetables.RoutingTable.model_fields),
+    "route": frozenset(routetables.RouteTable.model_fields),
 }
 
 
@@ -96,7 +97,7 @@ def _unknown_key(path: KeyPath, found: object, source: Source) -> Problem:
     if key in RESERVED.get(table, ()):
         message = f"`{key}` is reserved for a later version of gpuserve; this one has no such key"
         return source.problem(where, message, "leave it out")
-    if not table and key in {"models", "upstreams"} and isinstance(found, list | dict):
+    if not table and key in {"models", "upstreams", "routes"} and isinstance(found, list | dict):
         return source.problem(where, f"unknown table `{key}`", f"write [[{key[:-1]}]]")
     noun = "table" if isinstance(found, dict | list) and not table else "key"
     return source.problem(where, f"unknown {noun} `{key}`", key_hint(table, key, KEYS))
@@ -121,7 +122,7 @@ def _missing_hint(path: KeyPath) -> str | None:
 
 
 def _value_hint(path: KeyPath, kind: str, found: object, detail: ErrorDetails) -> str | None:
-    if path in {("model",), ("upstream",), ("on_event",)} and isinstance(found, dict):
+    if path in {("model",), ("upstream",), ("on_event",), ("route",)} and isinstance(found, dict):
         return f"write [[{path[0]}]], with two brackets"
     if path in {("server",), ("engine",), ("routing",)} and isinstance(found, list):
         return f"write [{path[0]}], with one pair of brackets"
@@ -157,7 +158,7 @@ def _count_hint(path: KeyPath, found: str) -> str:
 def _drop(tables: dict[str, Any], path: KeyPath) -> None:
     """Remove the key of a table that *path* leads into, with everything in it.
 
-    An item of `[[model]]` or `[[upstream]]` that is no table becomes an empty one, so that the
+    An item of an array, such as `[[model]]`, that is no table becomes an empty one, so that the
     others keep their index.
     """
     if len(path) == 1:

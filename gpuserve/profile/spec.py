@@ -9,6 +9,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Device = Literal["auto", "cuda", "cpu"]
+# What `[[upstream]] capabilities` may list.
+ABILITIES = ("chat", "tools", "images", "json_schema", "embeddings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,10 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSpec:
-    """One `[[upstream]]`: a server that gpuserve routes to but does not run."""
+    """One `[[upstream]]`: a server that gpuserve routes to but does not run.
+
+    `capabilities` are of ABILITIES, None: nobody knows; `max_model_len` likewise.
+    """
 
     index: int
     name: str
@@ -116,21 +121,60 @@ class UpstreamSpec:
     models: tuple[str, ...]
     gpus: tuple[int, ...] = ()
     reserve_bytes: int = 0
+    capabilities: tuple[str, ...] | None = None
+    max_model_len: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec:
+    """One `[[route]]`: a rule that leads to `model` where every condition stated holds.
+
+    `name` is the route's label. `model` is None where an earlier `[[route]]` or `[routing]` says
+    which model that route has; `fallback` None: as `[routing]` says. Conditions that are not
+    stated are None or empty. `metadata` and `header` are (key, values): each key has one of its
+    values; header names are in lower case.
+    """
+
+    index: int
+    name: str
+    model: str | None = None
+    fallback: tuple[str, ...] | None = None
+    keywords: tuple[str, ...] = ()
+    regex: tuple[str, ...] = ()
+    scope: Literal["turn", "conversation"] = "conversation"
+    language: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    tools: bool | None = None
+    tool_names: tuple[str, ...] = ()
+    images: bool | None = None
+    min_prompt_tokens: int | None = None
+    max_prompt_tokens: int | None = None
+    kind: Literal["chat", "completion", "fim"] | None = None
+    label: Literal["code", "general", "unsure"] | None = None
+    metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    header: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingSpec:
-    """`[routing]`: names of models (or their aliases, or an upstream's models).
+    """`[routing]` and `[[route]]`: names are of models, their aliases, or an upstream's models.
 
     `auto` is the model name that asks for routing. `code`, `general` and `default` are None
-    when the profile has no `[routing]`: then only explicit names are served, and `auto` if
-    there is exactly one model.
+    when the profile does not say: then only explicit names and rules are served, and `auto` if
+    there is exactly one model. `threshold` is empty (the classifier's own), one probability of
+    code, or two: general below the first, code from the second on. `fallback` None: the other
+    models of `[routing]`. `spill_over` is in-flight requests per max_num_seqs, None: never.
     """
 
     auto: str = "auto"
     code: str | None = None
     general: str | None = None
     default: str | None = None
+    threshold: tuple[float, ...] = ()
+    fallback: tuple[str, ...] | None = None
+    spill_over: float | None = None
+    clamp_max_tokens: bool = False
+    rules: tuple[RouteSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

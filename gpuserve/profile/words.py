@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 RESERVED: Mapping[str, frozenset[str]] = {
-    "": frozenset({"route", "keys", "tls", "presets"}),
+    "": frozenset({"keys", "tls", "presets"}),
     "server": frozenset({"on_event", "tls", "presets"}),
     "engine": frozenset({"replicas", "sleep_after_s", "on_event", "presets"}),
     "model": frozenset({"lora", "replicas", "sleep_after_s", "on_event", "presets"}),
-    "routing": frozenset({"threshold", "fallback"}),
 }
 
 # What people bring from elsewhere: vLLM's flags that are another key here, and other launchers.
@@ -24,6 +23,9 @@ _ELSEWHERE = {
     "context": "write `max_model_len`, in tokens",
     "max_tokens": "write `max_model_len`, in tokens",
     "args": "write `extra_args`",
+    "min_length": "write `min_prompt_tokens`: about 4 bytes are a token",
+    "max_length": "write `max_prompt_tokens`: about 4 bytes are a token",
+    "pattern": "write `regex`",
 }
 
 
@@ -46,6 +48,8 @@ def key_hint(table: str, wrong: str, tables: Mapping[str, frozenset[str]]) -> st
     close = near(wrong, known)
     if close is not None and _form(close) == _form(wrong):
         return f"write `{close}`"
+    if close is not None and _form(close).rstrip("s") == _form(wrong).rstrip("s"):
+        return f"did you mean `{close}`?"
     for other, keys in tables.items():
         if wrong in keys and other != table:
             return f"`{wrong}` belongs {_place(other)}"
@@ -72,4 +76,4 @@ def _place_name(table: str) -> str:
         return "demand = { … } of a [[model]]"
     if table == "engine.demand":
         return "demand = { … } of [engine]"
-    return f"[[{table}]]" if table in {"model", "upstream", "on_event"} else f"[{table}]"
+    return f"[[{table}]]" if table in {"model", "upstream", "on_event", "route"} else f"[{table}]"

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 
 from gpuserve.router import metrics
+from gpuserve.routing.choose import Choice, Refusal
 
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -59,11 +60,13 @@ class ModelCounts:
 class Counts:
     """The counters of the fast path of one worker; labels are names out of the profile."""
 
-    __slots__ = ("added_s", "decision_s", "models", "refused", "unsure")
+    __slots__ = ("added_s", "decided", "decision_s", "models", "passed_over", "refused", "unsure")
 
     def __init__(self) -> None:
         self.models: dict[str, ModelCounts] = {}
-        self.refused = [0] * len(_CLASSES)
+        self.decided: dict[tuple[str, str], list[int]] = {}
+        self.passed_over: dict[tuple[str, str], int] = {}
+        self.refused: dict[tuple[str, str], list[int]] = {}
         self.unsure = 0
         self.decision_s = Buckets(metrics.DECISION_BUCKETS_S)
         self.added_s = Buckets(metrics.ADDED_BUCKETS_S)
@@ -75,6 +78,20 @@ class Counts:
             found = self.models[name] = ModelCounts()
         return found
 
+    def decided_by(self, step: str, route: str) -> list[int]:
+        """Return the number, as its only item, of the answers on *route* that *step* decided."""
+        return self.decided.setdefault((step, route), [0])
+
+    def pass_over(self, choice: Choice) -> None:
+        """Count an answer that was not the first choice's."""
+        key = (choice.wanted or "", choice.cause or "")
+        self.passed_over[key] = self.passed_over.get(key, 0) + 1
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Count a request that nobody answered."""
+        key = (refusal.model or "", refusal.route or "none")
+        self.refused.setdefault(key, [0] * len(_CLASSES))[refusal.status // 100 - 1] += 1
+
     def render(self) -> str:
         """Return everything in Prometheus' text format."""
         rows = {metrics.escaped(name): model for name, model in self.models.items()}
@@ -84,6 +101,8 @@ class Counts:
             ("gpuserve_router_aborts_total", "counter", _aborts(rows)),
             ("gpuserve_router_fallbacks_total", "counter", _fallbacks(rows)),
             ("gpuserve_router_unsure_total", "counter", self._unsure()),
+            ("gpuserve_router_decisions_total", "counter", self._decisions()),
+            ("gpuserve_router_passed_over_total", "counter", self._passed_over()),
             (_DECISION, "histogram", self.decision_s.samples(_DECISION)),
             (_ADDED, "histogram", self.added_s.samples(_ADDED)),
             (_FIRST_BYTE, "histogram", _first_bytes(rows)),
@@ -94,11 +113,22 @@ class Counts:
     def _requests(self, rows: Mapping[str, ModelCounts]) -> Iterator[str]:
         name = "gpuserve_router_requests_total"
         routes = [(m, r, counts) for m, row in rows.items() for r, counts in row.routes.items()]
-        for model, route, counts in (*routes, ("", "none", self.refused)):
+        refused = [(metrics.escaped(m), r, counts) for (m, r), counts in self.refused.items()]
+        for model, route, counts in (*routes, *refused):
             for status, count in zip(_CLASSES, counts, strict=True):
                 if count:
                     labels = f'model="{model}",route="{metrics.escaped(route)}",status="{status}"'
                     yield f"{name}{{{labels}}} {float(count)}"
+
+    def _decisions(self) -> Iterator[str]:
+        for (step, route), (count,) in self.decided.items():
+            labels = f'step="{step}",route="{metrics.escaped(route)}"'
+            yield f"gpuserve_router_decisions_total{{{labels}}} {float(count)}"
+
+    def _passed_over(self) -> Iterator[str]:
+        for (model, cause), count in self.passed_over.items():
+            labels = f'model="{metrics.escaped(model)}",cause="{cause}"'
+            yield f"gpuserve_router_passed_over_total{{{labels}}} {float(count)}"
 
     def _unsure(self) -> Iterator[str]:
         yield f"gpuserve_router_unsure_total {float(self.unsure)}"

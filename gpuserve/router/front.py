@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -14,7 +15,8 @@ from gpuserve.router.forward import Passage, forward
 from gpuserve.router.intake import TooLarge, aside, need_from, read_body
 from gpuserve.router.links import Died, Links, Refused
 from gpuserve.router.tablefile import TableFile
-from gpuserve.routing.body import BadBody, with_model
+from gpuserve.router.tokens import prompt_tokens
+from gpuserve.routing.body import BadBody, as_sent
 from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.listing import model_cards, readiness
 from gpuserve.routing.request import Need
@@ -108,12 +110,12 @@ class Front:
             return self._refused_for_good(request, api, refusal)
         began = time.perf_counter()
         kind = request.headers.get("content-type", "")
-        need = await aside(len(raw), need_from, request.method, path, kind, raw)
+        need = await aside(len(raw), need_from, request.method, path, kind, raw, request.headers)
         if isinstance(need, Refusal):
             return self._refused(request, api, need)
         # Each turn ends with an answer or one more dark upstream.
         for _ in range(len(table.upstreams) + 1):
-            choice = await aside(len(raw), choose, need, table, self._links.dark())
+            choice = await self._choose(request, need, table, len(raw))
             if isinstance(choice, Refusal):
                 return self._refused(request, api, choice)
             self._metrics.decision_s.observe(time.perf_counter() - began)
@@ -121,6 +123,21 @@ class Front:
             if answer is not None:
                 return answer
         return self._refused(request, api, STARTING)
+
+    async def _choose(
+        self, request: web.BaseRequest, need: Need, table: RoutingTable, size_bytes: int
+    ) -> Choice | Refusal:
+        load = self._links.load() if table.routing.spill_over is not None else {}
+        choice = await aside(size_bytes, choose, need, table, self._links.dark(), load)
+        if isinstance(choice, Refusal) or not choice.ask_tokenizer:
+            return choice
+        outgoing = headers.towards_upstream(request.headers)
+        link = self._links.to(choice.upstream)
+        tokens = await prompt_tokens(need, choice.model, link, outgoing)
+        outcome = "no answer" if tokens is None else "counted"
+        self._metrics.tokenized.labels(choice.model, outcome).inc()
+        need = replace(need, counted_tokens=-1 if tokens is None else tokens)
+        return await aside(size_bytes, choose, need, table, self._links.dark(), load)
 
     async def _attempt(
         self,
@@ -133,12 +150,13 @@ class Front:
     ) -> web.StreamResponse | None:
         """Return the answer of the chosen upstream, None when it takes no connections."""
         name = choice.upstream.name
-        rewrite = choice.rewrite and bool(need.body)
+        model = choice.model if choice.rewrite else None
+        sent = raw
+        if model is not None or choice.edits:
+            sent = await aside(len(raw), as_sent, raw, need.body, model=model, edits=choice.edits)
         passage = Passage(
             choice=choice,
-            body=await aside(len(raw), with_model, raw, need.body, choice.model)
-            if rewrite
-            else raw,
+            body=sent,
             api=api,
             request_id=headers.request_id(request.headers),
             began=began,
@@ -161,20 +179,14 @@ class Front:
             response.headers.update(headers.routed(choice))
         else:
             self._links.lighten(name)
-        self._count(choice, response.status)
+        self._metrics.answered(choice, response.status)
         return response
 
-    def _count(self, choice: Choice, status: int) -> None:
-        counted = self._metrics
-        counted.requests.labels(choice.model, choice.route, f"{status // 100}xx").inc()
-        if choice.fallback is not None:
-            counted.fallbacks.labels(choice.model).inc()
-        if choice.verdict is not None and choice.verdict.route == "unsure":
-            counted.unsure.inc()
-
     def _refused(self, request: web.BaseRequest, api: Api, refusal: Refusal) -> web.Response:
-        self._metrics.requests.labels("", "none", f"{refusal.status // 100}xx").inc()
-        return error_response(api, refusal, headers.request_id(request.headers))
+        self._metrics.refused(refusal)
+        response = error_response(api, refusal, headers.request_id(request.headers))
+        response.headers.update(headers.refused(refusal))
+        return response
 
     def _refused_for_good(
         self, request: web.BaseRequest, api: Api, refusal: Refusal

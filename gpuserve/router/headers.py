@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
 
-from gpuserve.routing.choose import Choice
+from gpuserve.routing.choose import Choice, Refusal
 
 # RFC 9110, section 7.6.1, and Proxy-Connection, which never was one but is sent.
 _HOP_BY_HOP = frozenset(
@@ -56,7 +56,20 @@ def routed(choice: Choice) -> dict[str, str]:
     }
     if choice.fallback is not None:
         told["x-gpuserve-fallback"] = printable(choice.fallback)
+    if choice.edits:
+        told["x-gpuserve-max-tokens"] = str(min(number for _, number in choice.edits))
     return told
+
+
+def refused(refusal: Refusal) -> dict[str, str]:
+    """Return the headers that say what a refused request would have been answered by."""
+    told = {"model": refusal.model, "route": refusal.route, "reason": refusal.reason}
+    return {f"x-gpuserve-{key}": printable(text) for key, text in told.items() if text}
+
+
+def as_lines(told: Mapping[str, str]) -> bytes:
+    """Return *told*, which is printable, as lines of a head, each with its CRLF."""
+    return "".join(f"{name}: {value}\r\n" for name, value in told.items()).encode("ascii")
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
 """Takes a request in: its body within the limit, and what it needs, or the reason why not."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from aiohttp import web
@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gpuserve.routing.body import BadBody, parse_object
 from gpuserve.routing.choose import Refusal
 from gpuserve.routing.form import form_model
-from gpuserve.routing.request import Need, need_of, task_of
+from gpuserve.routing.request import NO_HEADERS, Need, need_of, task_of, text_bytes
 from gpuserve.units import MIB
 
 # From here on, work over a body leaves the event loop: up to this it takes a few milliseconds,
@@ -61,17 +61,24 @@ async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-def need_from(method: str, path: str, content_type: str, raw: bytes) -> Need | Refusal:
+def need_from(
+    method: str,
+    path: str,
+    content_type: str,
+    raw: bytes,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> Need | Refusal:
     """Return what the request needs, or a 400 that says what is wrong with its body.
 
-    *content_type* is the header, "" where there is none.
+    *content_type* is the header, "" where there is none. *headers* are all of them, with names
+    in lower case or looked up whatever the case: rules may ask for any.
     """
     try:
         if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
             return Need(task="other", model=form_model(raw, content_type))
         if not raw and (method != "POST" or task_of(path) == "other"):
             return Need(task="other")
-        return need_of(path, parse_object(raw), len(raw))
+        return need_of(path, parse_object(raw), text_bytes(raw), headers)
     except BadBody as error:
         return Refusal(status=400, code="invalid_body", message=str(error))
 

@@ -161,6 +161,10 @@ class Links:
             self._told.discard(name)
             _log.warning("%s takes connections again", name)
 
+    def load(self) -> dict[str, int]:
+        """Return how many requests of this process each upstream has in flight."""
+        return {name: tally.in_flight for name, tally in self.tallies.items()}
+
     def dark(self) -> frozenset[str]:
         """Return the upstreams that refused a moment ago."""
         if not self._dark_until:

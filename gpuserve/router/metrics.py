@@ -18,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpuserve.router.links import Tally
+from gpuserve.routing.choose import Choice, Refusal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,7 +35,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
             "gpuserve_router_requests",
-            "Requests answered, by model, route and class of status; no model: refused here.",
+            "Requests answered, by model, route and class of status; no model: none was chosen.",
             ("model", "route", "status"),
             registry=registry,
         )
@@ -69,6 +70,33 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+        self.passed_over = Counter(
+            "gpuserve_router_passed_over",
+            "Requests that another model served, by the first choice and why it did not: "
+            "capability, context, not_ready, unreachable, full.",
+            ("model", "cause"),
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "gpuserve_router_decisions",
+            "Requests by what decided their route: explicit, header, rule, kind, classifier, "
+            "default, only.",
+            ("step", "route"),
+            registry=registry,
+        )
+        self.lowered = Counter(
+            "gpuserve_router_max_tokens_lowered",
+            "Requests whose max_tokens was lowered to what the context leaves.",
+            ("model",),
+            registry=registry,
+        )
+        self.tokenized = Counter(
+            "gpuserve_router_tokenized",
+            "Prompts near the edge of a context, by what their engine's tokenizer said: counted, "
+            "or no answer.",
+            ("model", "outcome"),
+            registry=registry,
+        )
         self.unsure = Counter(
             "gpuserve_router_unsure",
             "Verdicts that were unsure and went to the default.",
@@ -96,6 +124,23 @@ class Metrics:
             "gpuserve_router_workers", "Router processes that answered.", registry=registry
         )
         workers.set(1)
+
+    def answered(self, choice: Choice, status: int) -> None:
+        """Count a request that *choice* answered with *status*."""
+        self.requests.labels(choice.model, choice.route, f"{status // 100}xx").inc()
+        self.decisions.labels(choice.step, choice.route).inc()
+        if choice.fallback is not None:
+            self.fallbacks.labels(choice.model).inc()
+            self.passed_over.labels(choice.wanted or "", choice.cause or "").inc()
+        if choice.edits:
+            self.lowered.labels(choice.model).inc()
+        if choice.verdict is not None and choice.verdict.route == "unsure":
+            self.unsure.inc()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count a request that nobody answered; its model is the one it was meant for, if any."""
+        status = f"{refusal.status // 100}xx"
+        self.requests.labels(refusal.model or "", refusal.route or "none", status).inc()
 
     def render(self, tallies: Mapping[str, Tally], further: str = "") -> str:
         """Return this worker's metrics in Prometheus' text format.

@@ -1,16 +1,19 @@
-"""Request bodies: read strictly, and changed in one place only, the name of the model.
+"""Request bodies: read strictly, and changed only in the model's name and in max_tokens.
 
-Engines get the bytes that the client sent. Only where the router chose the model is its name
-put in: in place where the key is found beyond doubt, else by writing the document anew.
+Engines get the bytes that the client sent. Where the router chose the model its name is put in,
+and where the profile says so max_tokens is lowered: in place where the key is found beyond
+doubt, else by writing the document anew.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 # A string of the parsed document has an end, so nothing is ever tried twice, nor remembered.
 _KEY = re.compile(rb'(?<!\\)"model"[ \t\r\n]*+:[ \t\r\n]*+("(?:[^"\\]|\\.)*+")')
+_NUMBER = r'(?<!\\)"%s"[ \t\r\n]*+:[ \t\r\n]*+([0-9]++)(?=[ \t\r\n]*+[,}])'
 # Each list and each object costs 60 bytes of memory and more for 3 bytes of body. Contexts of a
 # million tokens need no more of them than this, and images in base64 have none.
 _MOST_BRACKETS = 1 << 20
@@ -73,6 +76,39 @@ def with_model(raw: bytes, body: dict[str, Any], model: str) -> bytes:
         comma = b"," if body else b""
         return raw[:at] + b'"model":' + name + comma + raw[at:]
     return json.dumps({**body, "model": model}).encode()
+
+
+def with_numbers(
+    raw: bytes, body: dict[str, Any], edits: Sequence[tuple[str, int]]
+) -> tuple[bytes, dict[str, Any]]:
+    """Return *raw* and its content *body*, with the numbers of *edits* instead of theirs.
+
+    Each edit is a key of the body, which has a number there, and the new number.
+    """
+    for key, number in edits:
+        body = {**body, key: number}
+        found = list(islice(re.finditer((_NUMBER % re.escape(key)).encode(), raw), 2))
+        if len(found) == 1 and b"\\u00" not in raw:
+            start, end = found[0].span(1)
+            raw = raw[:start] + str(number).encode() + raw[end:]
+        else:
+            raw = json.dumps(body).encode()
+    return raw, body
+
+
+def as_sent(
+    raw: bytes, body: dict[str, Any], *, model: str | None, edits: Sequence[tuple[str, int]] = ()
+) -> bytes:
+    """Return *raw*, whose content is *body*, as an upstream gets it.
+
+    *model* is the name to put in, None to leave it; *edits* as for `with_numbers`. What is no
+    JSON object (*body* is empty) stays as it is.
+    """
+    if not body:
+        return raw
+    if edits:
+        raw, body = with_numbers(raw, body, edits)
+    return raw if model is None else with_model(raw, body, model)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

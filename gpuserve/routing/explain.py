@@ -5,22 +5,19 @@ a request goes on a healthy box.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gpuserve.plan import Capabilities
 from gpuserve.profile.spec import Profile, RoutingSpec
 from gpuserve.routing.choose import Choice, choose
-from gpuserve.routing.request import need_of
-from gpuserve.routing.table import RoutingTable, Upstream
-
-_STEPS = {
-    "explicit": "the request names a model",
-    "only": "only one model can answer",
-}
-CLASSIFIED = "classification"
+from gpuserve.routing.request import NO_HEADERS, need_of
+from gpuserve.routing.table import RoutingTable, Upstream, stated_capabilities
 
 
-def explain(body: dict[str, Any], table: RoutingTable) -> dict[str, Any]:
+def explain(
+    body: dict[str, Any], table: RoutingTable, headers: Mapping[str, str] = NO_HEADERS
+) -> dict[str, Any]:
     """Return where a chat (or, with `prompt`, a completion) with this *body* goes, and why.
 
     `route`, `model`, `reason`, `score` (probability of code, None where nothing was classified),
@@ -29,7 +26,7 @@ def explain(body: dict[str, Any], table: RoutingTable) -> dict[str, Any]:
     """
     completion = "prompt" in body and "messages" not in body
     path = "/v1/completions" if completion else "/v1/chat/completions"
-    choice = choose(need_of(path, body, _size(body)), table)
+    choice = choose(need_of(path, body, _size(body), headers), table)
     if not isinstance(choice, Choice):
         return {"route": None, "model": None, "score": None, "error": choice.message}
     verdict = choice.verdict
@@ -38,7 +35,7 @@ def explain(body: dict[str, Any], table: RoutingTable) -> dict[str, Any]:
         "model": choice.model,
         "reason": choice.reason,
         "score": round(verdict.score, 4) if verdict else None,
-        "decided_by": _STEPS.get(choice.route, CLASSIFIED),
+        "decided_by": choice.step,
         "verdict": verdict.route if verdict else None,
         "signs": list(verdict.reasons) if verdict else [],
         "fallback": choice.fallback,
@@ -55,16 +52,36 @@ def supposed_table(profile: Profile | None = None) -> RoutingTable:
         upstreams = tuple(_ready(name, (name,)) for name in ("code", "general"))
         return RoutingTable(instance="", generation=0, routing=routing, upstreams=upstreams)
     engines = tuple(
-        _ready(m.name, (m.name, *m.aliases), max_model_len=m.max_model_len) for m in profile.models
+        _ready(
+            m.name,
+            (m.name, *m.aliases),
+            capabilities=Capabilities(
+                tools=m.tool_call_parser is not None,
+                max_model_len=m.max_model_len,
+                max_num_seqs=m.max_num_seqs,
+            ),
+        )
+        for m in profile.models
     )
-    elsewhere = tuple(_ready(u.name, u.models, managed=False) for u in profile.upstreams)
+    elsewhere = tuple(
+        _ready(u.name, u.models, managed=False, capabilities=stated_capabilities(u))
+        for u in profile.upstreams
+    )
     return RoutingTable(
-        instance="", generation=0, routing=profile.routing, upstreams=engines + elsewhere
+        instance="",
+        generation=0,
+        routing=profile.routing,
+        upstreams=engines + elsewhere,
+        workers=profile.server.workers,
     )
 
 
 def _ready(
-    name: str, names: tuple[str, ...], *, managed: bool = True, max_model_len: int | None = None
+    name: str,
+    names: tuple[str, ...],
+    *,
+    managed: bool = True,
+    capabilities: Capabilities = Capabilities(),  # noqa: B008 - frozen
 ) -> Upstream:
     return Upstream(
         name=name,
@@ -73,7 +90,7 @@ def _ready(
         managed=managed,
         state="Ready",
         routable=True,
-        capabilities=Capabilities(max_model_len=max_model_len),
+        capabilities=capabilities,
     )
 
 

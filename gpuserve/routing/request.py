@@ -1,10 +1,12 @@
 """What a request needs of a model, read from its path and body."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from gpuserve.routing.body import model_of
+from gpuserve.routing.fim import is_fim
 
 Task = Literal["chat", "text", "pool", "count", "other"]
 
@@ -27,12 +29,18 @@ _TASKS: tuple[tuple[str, Task], ...] = (
     ("/detokenize", "count"),
 )
 _IMAGES = frozenset({"image_url", "input_image", "image"})
-_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+# The first of them counts (vllm/entrypoints/openai/chat_completion/protocol.py).
+LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 # English text and code run to 3 to 5 bytes per token with today's vocabularies (vLLM counts
 # exactly and answers 400 itself); a token longer than 16 bytes on average does not occur outside
 # runs of spaces.
 _USUAL_BYTES_PER_TOKEN = 4
 _MOST_BYTES_PER_TOKEN = 16
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def _no_headers() -> Mapping[str, str]:
+    return NO_HEADERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +49,36 @@ class Need:
 
     `model` is None when it names none. `tokens` is the usual size of the prompt plus what it
     wants generated, `least_tokens` what it cannot fall below; both 0 when that cannot be told.
-    `body` is the parsed body, read by classification only.
+    `size_bytes` is what these are estimated from, 0 likewise; `wanted_tokens` is what is to be
+    generated, 0 when the request does not say. `structured`: the answer must follow a schema or
+    grammar; `fim`: it stands between two pieces of code. `headers` are the request's, looked up
+    by names in lower case. `body` is the parsed body, read by rules and classification only.
+
+    `counted_tokens` is what an engine's tokenizer said about the prompt, None where none was
+    asked, -1 where none answered.
     """
 
     task: Task
     model: str | None = None
     tools: bool = False
     images: bool = False
+    structured: bool = False
+    fim: bool = False
     stream: bool = False
     tokens: int = 0
     least_tokens: int = 0
+    size_bytes: int = 0
+    wanted_tokens: int = 0
+    counted_tokens: int | None = None
+    headers: Mapping[str, str] = field(default_factory=_no_headers)
     body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of the prompt: as counted, else as usual for its bytes; 0: unknown."""
+        if self.counted_tokens is not None and self.counted_tokens >= 0:
+            return self.counted_tokens
+        return self.size_bytes // _USUAL_BYTES_PER_TOKEN
 
 
 def task_of(path: str) -> Task:
@@ -64,10 +91,13 @@ def task_of(path: str) -> Task:
     return "other"
 
 
-def need_of(path: str, body: dict[str, Any], size_bytes: int) -> Need:
+def need_of(
+    path: str, body: dict[str, Any], size_bytes: int, headers: Mapping[str, str] = NO_HEADERS
+) -> Need:
     """Return the need of a request to *path* with a JSON *body* of *size_bytes*.
 
-    Raises BadBody when the body's `model` is not a string.
+    *headers* have names in lower case, or are looked up whatever the case. Raises BadBody when
+    the body's `model` is not a string.
     """
     task = task_of(path)
     model = model_of(body)
@@ -80,19 +110,41 @@ def need_of(path: str, body: dict[str, Any], size_bytes: int) -> Need:
         model=model,
         tools=bool(body.get("tools")) and body.get("tool_choice") != "none",
         images=images,
+        structured=_is_structured(body),
+        fim=task == "text" and is_fim(body),
         stream=body.get("stream") is True,
         tokens=size // _USUAL_BYTES_PER_TOKEN + wanted if size else 0,
         least_tokens=size // _MOST_BYTES_PER_TOKEN,
+        size_bytes=size,
+        wanted_tokens=wanted,
+        headers=headers,
         body=body,
     )
 
 
+def text_bytes(raw: bytes) -> int:
+    r"""Return the bytes of *raw* as text: `\u4e2d` is one character of three."""
+    return len(raw) - 3 * raw.count(b"\\u")
+
+
 def _wanted_tokens(body: dict[str, Any]) -> int:
-    for key in _LIMITS:
+    for key in LIMITS:
         value = body.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return 0
+
+
+def _is_structured(body: dict[str, Any]) -> bool:
+    """Whether the answer must follow a schema, as OpenAI and vLLM name it."""
+    if body.get("structured_outputs") or body.get("guided_json"):
+        return True
+    wanted = body.get("response_format")
+    text = body.get("text")
+    if wanted is None and isinstance(text, dict):  # Responses
+        wanted = text.get("format")
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    return isinstance(kind, str) and kind != "text"
 
 
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,11 +4,15 @@ The controller writes the file, atomically; workers read it at start and when to
 they serve without a controller.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from gpuserve.plan import Capabilities, Launch
-from gpuserve.profile.spec import LimitsSpec, Profile, RoutingSpec
+from gpuserve.profile.spec import LimitsSpec, Profile, RoutingSpec, UpstreamSpec
+from gpuserve.routing.classify import UNSURE
+from gpuserve.routing.rules import Band, Rule, rules_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +37,22 @@ class Upstream:
     capabilities: Capabilities = Capabilities()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model of one upstream; engines have one, servers elsewhere may have several."""
+
+    upstream: Upstream
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)  # without slots: what follows from it is made once and kept
 class RoutingTable:
     """Everything a router worker decides by.
 
     `epoch` is when the controller that wrote it started, in Unix seconds; `generation` grows
     with each write of that controller. `version` is both. `limits` are those of one worker: its
     share of what all may hold. `allowed_origins` are the web pages that browsers let in.
+    `workers` is how many router processes share the requests.
     """
 
     instance: str
@@ -49,11 +62,75 @@ class RoutingTable:
     limits: LimitsSpec = LimitsSpec()
     allowed_origins: tuple[str, ...] = ()
     epoch: float = 0.0
+    workers: int = 1
 
     @property
     def version(self) -> tuple[float, int]:
         """Return what is greater for the newer of two tables of one instance."""
         return self.epoch, self.generation
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Every model, under its canonical name."""
+        return tuple(
+            Target(upstream, name)
+            for upstream in self.upstreams
+            for name in (upstream.names[:1] if upstream.managed else upstream.names)
+        )
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Target]:
+        """What each name and alias stands for."""
+        found: dict[str, Target] = {}
+        for upstream in self.upstreams:
+            for name in upstream.names:
+                model = upstream.names[0] if upstream.managed else name
+                found.setdefault(name, Target(upstream, model))
+        return found
+
+    @cached_property
+    def chains(self) -> Mapping[str, tuple[Target, ...]]:
+        """Each route's models: the first choice, then those that stand in for it, in order.
+
+        Empty where the profile has no routes.
+        """
+        routing = self.routing
+        named = {"code": routing.code, "general": routing.general, "default": routing.default}
+        usual = (routing.default, routing.general, routing.code)
+        standins: Sequence[str | None] = usual if routing.fallback is None else routing.fallback
+        chains = {route: self._chain(name, standins) for route, name in named.items()}
+        for rule in routing.rules:
+            if rule.name not in chains:
+                own = standins if rule.fallback is None else rule.fallback
+                chains[rule.name] = self._chain(rule.model, own)
+        return {route: chain for route, chain in chains.items() if chain}
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that lead somewhere, ready to be tried."""
+        return tuple(
+            rule for rule in rules_of(self.routing.rules, self.band) if rule.route in self.chains
+        )
+
+    @cached_property
+    def band(self) -> Band | None:
+        """Below and from which probability a prompt is general or code, None: the classifier's own.
+
+        One threshold moves the classifier's band along, by the same odds.
+        """
+        threshold = self.routing.threshold
+        if not threshold:
+            return None
+        if len(threshold) > 1:
+            return threshold[0], threshold[1]
+        odds = _logit(threshold[0])
+        return _sigmoid(odds + _logit(UNSURE[0])), _sigmoid(odds + _logit(UNSURE[1]))
+
+    def _chain(self, first: str | None, standins: Sequence[str | None]) -> tuple[Target, ...]:
+        if first is None or first not in self.by_name:
+            return ()
+        found = (self.by_name.get(name) for name in (first, *standins) if name is not None)
+        return tuple(dict.fromkeys(target for target in found if target is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +174,7 @@ def table_of(
             routable=states[spec.name].routable if spec.name in states else True,
             reason=states[spec.name].reason if spec.name in states else None,
             retry_after_s=states[spec.name].retry_after_s if spec.name in states else None,
+            capabilities=stated_capabilities(spec),
         )
         for spec in profile.upstreams
     )
@@ -111,7 +189,33 @@ def table_of(
         ),
         allowed_origins=profile.server.allowed_origins,
         upstreams=engines + elsewhere,
+        workers=profile.server.workers,
     )
+
+
+def stated_capabilities(spec: UpstreamSpec) -> Capabilities:
+    """Return what the profile says that a server elsewhere can do."""
+    can = spec.capabilities
+    if can is None:
+        return Capabilities(max_model_len=spec.max_model_len)
+    embeds = "embeddings" in can
+    return Capabilities(
+        chat="chat" in can,
+        tools="tools" in can,
+        images="images" in can,
+        structured="json_schema" in can,
+        # Of a server with models of both kinds it cannot be told which is which.
+        embeddings=None if embeds and "chat" in can else embeds,
+        max_model_len=spec.max_model_len,
+    )
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _sigmoid(odds: float) -> float:
+    return 1 / (1 + math.exp(-odds))
 
 
 def _engine(launch: Launch, word: EngineWord) -> Upstream:

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from gpuserve.profile.spec import LimitsSpec
+from gpuserve.router import headers
 from gpuserve.router.answerhead import UNTIL_CLOSE, AnswerHead
 from gpuserve.router.apierrors import error_event
 from gpuserve.router.chunks import Chunks
@@ -346,8 +347,10 @@ class Client(asyncio.Protocol):
         self._let_go()
         way.counts.first_byte_s.observe(perf_counter() - self._began)
         way.statuses[head.status // 100 - 1] += 1
+        way.decided[0] += 1
         if way.choice.fallback is not None:
             way.counts.fallbacks += 1
+            self._carrier.counts.pass_over(way.choice)
         verdict = way.choice.verdict
         if verdict is not None and verdict.route == "unsure":
             self._carrier.counts.unsure += 1
@@ -375,6 +378,7 @@ class Client(asyncio.Protocol):
         way.pool.tally.failures += 1
         way.counts.upstream_died += 1
         way.statuses[4] += 1
+        way.decided[0] += 1
         self._end_of(way)
         refusal = Refusal(
             status=502,
@@ -445,8 +449,8 @@ class Client(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request, which was read to its end, with an error."""
-        self._carrier.counts.refused[refusal.status // 100 - 1] += 1
-        self._write_refusal(refusal, b"")
+        self._carrier.counts.refuse(refusal)
+        self._write_refusal(refusal, headers.as_lines(headers.refused(refusal)))
         self._next()
 
     def _refuse_for_good(self, refusal: Refusal, path: str) -> None:
@@ -454,7 +458,7 @@ class Client(asyncio.Protocol):
         carrier = self._carrier
         self._closing = True
         self._request_id = carrier.request_id()
-        carrier.counts.refused[refusal.status // 100 - 1] += 1
+        carrier.counts.refuse(refusal)
         self._let_go()
         self._phase = _LINGERING
         self.deadline = carrier.now + _LINGER_S

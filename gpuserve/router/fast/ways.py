@@ -20,7 +20,21 @@ from gpuserve.routing.table import RoutingTable
 # Parsing more than this would hold up everybody else; the slow side does it in a thread.
 _PARSE_BYTES = 256 << 10
 # What a Choice may say that is carried out here. Anything else is the slow side's.
-_CARRIED = frozenset(("upstream", "route", "reason", "model", "rewrite", "fallback", "verdict"))
+_CARRIED = frozenset(
+    (
+        "upstream",
+        "step",
+        "route",
+        "reason",
+        "model",
+        "rewrite",
+        "fallback",
+        "wanted",
+        "cause",
+        "verdict",
+        "hits",
+    )
+)
 _OTHERWISE = tuple((f.name, f.default) for f in fields(Choice) if f.name not in _CARRIED)
 
 
@@ -28,20 +42,20 @@ class Way:
     """How requests to one path reach one model; shared by all that do so for the same reason.
 
     `begin` is the request line and Host for the engine, `told` the headers about the choice for
-    the client, `statuses` the answers by class.
+    the client, `statuses` the answers by class, `decided` the number of them.
     """
 
-    __slots__ = ("api", "begin", "choice", "counts", "pool", "statuses", "told")
+    __slots__ = ("api", "begin", "choice", "counts", "decided", "pool", "statuses", "told")
 
-    def __init__(self, path: str, choice: Choice, pool: Pool, counts: ModelCounts) -> None:
+    def __init__(self, path: str, choice: Choice, pool: Pool, counts: Counts) -> None:
         self.choice = choice
         self.pool = pool
-        self.counts = counts
-        self.statuses = counts.route(choice.route)
+        self.counts: ModelCounts = counts.model(choice.model)
+        self.statuses = self.counts.route(choice.route)
+        self.decided = counts.decided_by(choice.step, choice.route)
         self.api: Api = api_of(path)
         self.begin = b"POST " + path.encode() + b" HTTP/1.1\r\n" + pool.address.host_line
-        lines = (f"{name}: {value}\r\n" for name, value in headers.routed(choice).items())
-        self.told = "".join(lines).encode("ascii")
+        self.told = headers.as_lines(headers.routed(choice))
 
 
 class Ways:
@@ -58,6 +72,7 @@ class Ways:
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
         self._named: dict[tuple[str, str], Way] = {}
+        self._by_header = False  # rules look at headers, which are not read here
 
     def decide(self, path: str, raw: bytes) -> tuple[Way, bytes] | Refusal | None:
         """Return the way of a request and the body to send; None for the slow side."""
@@ -73,15 +88,20 @@ class Ways:
             if known is not None:
                 return known, raw
         need: Need | Refusal
-        if name is not None and find(name, table) is not None:
+        named = name is not None and find(name, table) is not None
+        # Whose max_tokens may be lowered, the whole body counts.
+        if named and not table.routing.clamp_max_tokens:
             need = Need(task=task_of(path), model=name)
-        elif len(raw) > _PARSE_BYTES:
+        elif len(raw) > _PARSE_BYTES or (not named and self._by_header):
             return None
         else:
             need = need_from("POST", path, "", raw)
             if isinstance(need, Refusal):
                 return need
-        choice = choose(need, table, dark)
+        spills = table.routing.spill_over is not None
+        choice = (
+            choose(need, table, dark, self._links.load()) if spills else choose(need, table, dark)
+        )
         if isinstance(choice, Refusal):
             return choice
         way = self._way(path, choice)
@@ -106,6 +126,7 @@ class Ways:
     def _renew(self, table: RoutingTable) -> None:
         self._table = table
         self._named.clear()
+        self._by_header = any(rule.header for rule in table.routing.rules)
         names = {upstream.name for upstream in table.upstreams}
         for name in [n for n in self._pools if n not in names]:
             self._retire(name)
@@ -123,7 +144,7 @@ class Ways:
             self._retire(upstream.name)
             tally = self._links.tallies.setdefault(upstream.name, Tally())
             pool = self._pools[upstream.name] = Pool(upstream.name, address, tally, self._now)
-        return Way(path, choice, pool, self._counts.model(choice.model))
+        return Way(path, choice, pool, self._counts)
 
     def _retire(self, name: str) -> None:
         pool = self._pools.pop(name, None)

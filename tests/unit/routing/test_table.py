@@ -110,7 +110,7 @@ def test_a_decision_is_explained_by_the_models_of_the_profile() -> None:
     told = explain(
         {"messages": [{"role": "user", "content": "fix my regex"}]}, supposed_table(PROFILE)
     )
-    assert (told["route"], told["model"], told["decided_by"]) == ("code", "coder", "classification")
+    assert (told["route"], told["model"], told["decided_by"]) == ("code", "coder", "classifier")
     assert 0.5 < told["score"] <= 1
     assert any(sign.startswith("regex") for sign in told["signs"])
     named = explain({"model": "deepseek", "prompt": "x"}, supposed_table(PROFILE))
