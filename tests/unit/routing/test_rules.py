@@ -198,7 +198,7 @@ def test_hostile_content_is_answered(content: Any) -> None:
     ):
         (rule,) = rules_of([alone], None)
         told = rule.hits(Scene(need_of("/v1/chat/completions", body, 10**7, headers)))
-        assert told is None or all(isinstance(hit, str) and len(hit) < 200 for hit in told)
+        assert told is None or all(len(hit) < 200 for hit in told)
 
 
 def _has_re2() -> bool:
