@@ -58,7 +58,7 @@ from gpuserve.lifecycle.step import Policy, step
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.machine.ports import why_not_bindable
-from gpuserve.machine.processes import descendants, everything, same
+from gpuserve.machine.processes import age_s, descendants, everything, same
 from gpuserve.plan import Launch
 from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
@@ -187,7 +187,7 @@ class Replica:
             self._launch_id = read_launch(self._box.run_dir.launch(self.name)).launch_id
         found = self.status()
         if found is not None:
-            self.since_s -= max(0.0, time.time() - found.started_unix_s)
+            self.since_s -= age_s(found.shim_start_ticks)
             self.follow_engine(found.pid)
         shim = everything().get(pid)
         self._follow(pid, shim.start_ticks if shim else 0)

@@ -59,6 +59,7 @@ from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
 from gpuserve.profile.spec import OnEventSpec, Patience
 from gpuserve.rundir import RunDir
+from gpuserve.shim.status import outputs
 
 HEARTBEAT_S = 2.0
 DRAIN_LOOK_S = 0.2
@@ -91,7 +92,8 @@ class Controller:
         self._routes = Routes(run_dir, plan, self._routers, self.memory, self.audit.say)
         self.unreachable: dict[str, str] = {}  # servers elsewhere, and why
         self._silent: dict[int, int] = {}  # router slots, and for how many looks
-        self._seen: set[tuple[int, int]] = set()  # processes that were once below a shim
+        # Processes that were once below a shim, also under a controller before this one.
+        self._seen: set[tuple[int, int]] = families.read(run_dir)
         self._adopted = False
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,7 +145,7 @@ class Controller:
         except (KeeperGone, KeeperStopping):
             return 0
         known = {process.pid for process in kept.values()} | set(self.instance.children)
-        seen = self._seen if self.keeper_pid == 1 else None
+        seen = self._family() if self.keeper_pid == 1 else None
         found = strays.find(self.keeper_pid, known, table, seen)
         if found:
             why = Why(
@@ -266,7 +268,7 @@ class Controller:
         if os.getppid() != self.keeper_pid:
             self.audit.record("keeper_lost", Why(text="the keeper is gone: ending every engine"))
             await self.end(hurry=True)
-            families.end(self._seen)
+            families.end(self._family())
             release(self.run_dir, self.instance.identity)
             return
         try:
@@ -426,6 +428,10 @@ class Controller:
         if self._seen != before:
             with suppress(OSError):
                 families.write(self.run_dir, self._seen)
+
+    def _family(self) -> set[tuple[int, int]]:
+        """Return what belongs to the engines: what was seen, and what came since."""
+        return self._seen | families.writers(outputs(self.run_dir))
 
     async def _start_routers(self, kept: dict[str, KeptProcess]) -> None:
         for slot in self._router_slots:

@@ -13,9 +13,10 @@ from gpuserve.keeperconf import KeptEngine, keeper_conf
 from gpuserve.machine import families, instance, statedir
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.kernel import become_subreaper
-from gpuserve.machine.processes import everything, read
+from gpuserve.machine.processes import boot_id, everything, read
 from gpuserve.plan import Plan
 from gpuserve.rundir import RunDir
+from gpuserve.shim.status import outputs
 
 
 def url_of(plan: Plan) -> str:
@@ -46,6 +47,7 @@ def write_down(run_dir: RunDir, plan: Plan) -> None:
                 started_unix_s=time.time(),
                 version=__version__,
                 state_dir=str(statedir.make(run_dir)),
+                boot=boot_id(),
                 children=tuple(
                     process.pid for process in everything().values() if process.ppid == os.getpid()
                 ),
@@ -84,7 +86,7 @@ def prepare_directory(run_dir: RunDir, plan: Plan) -> None:
         except HostUnavailable:
             run_dir.lock.unlink(missing_ok=True)
             raise
-        orphans = families.end(families.read(run_dir))
+        orphans = families.end(families.read(run_dir) | families.writers(outputs(run_dir)))
         if orphans:
             pids = ", ".join(str(process.pid) for process in orphans)
             print(f"ended what an instance that was killed has left: pid {pids}", file=sys.stderr)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from gpuserve.machine.processes import same
+from gpuserve.machine.processes import boot_id, same
 from gpuserve.rundir import RunDir
 
 
@@ -26,19 +26,20 @@ class Instance:
     url: str
     started_unix_s: float
     version: str
+    boot: str = ""  # the boot of which pid and start time are
     # Children that the process had before it became the keeper: a shell's background jobs.
     children: tuple[int, ...] = ()
     state_dir: str = ""  # where what outlives the instance is kept; "": in the run directory
 
     @property
     def identity(self) -> str:
-        """Tell this run of the keeper from any other on this boot."""
-        return f"{self.keeper_pid}:{self.keeper_start_ticks}"
+        """Tell this run of the keeper from any other."""
+        return f"{self.boot}:{self.keeper_pid}:{self.keeper_start_ticks}"
 
     @property
     def alive(self) -> bool:
         """Whether that keeper still runs."""
-        return same(self.keeper_pid, self.keeper_start_ticks)
+        return self.boot in ("", boot_id()) and same(self.keeper_pid, self.keeper_start_ticks)
 
 
 def write(run_dir: RunDir, instance: Instance) -> None:

@@ -6,6 +6,7 @@ because pids are reused; an environment marker would not do, vLLM's setproctitle
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ def everything() -> dict[int, Process]:
             if process is not None:
                 found[process.pid] = process
     return found
+
+
+def boot_id() -> str:
+    """Return what tells this boot from any other: pids and start times repeat, it does not."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def age_s(start_ticks: int) -> float:
+    """Return the seconds since *start_ticks*, whatever the wall clock was set to meanwhile."""
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, now_s - start_ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def descendants(root: int, table: dict[int, Process]) -> list[Process]:

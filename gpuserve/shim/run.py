@@ -86,6 +86,7 @@ class Shim:
             name=launch.name,
             shim_pid=os.getpid(),
             shim_start_ticks=own.start_ticks if own else 0,
+            boot=processes.boot_id(),
             started_unix_s=time.time(),
         )
         self._log = EngineLog(log_path)
@@ -135,6 +136,8 @@ class Shim:
         """Start the engine; return the reading end of its output, or None if it cannot start."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reader, False)
+        self._status.output_inode = os.fstat(reader).st_ino
+        self._write_status()  # before there is anybody who could outlive us
         env = {k: v for k, v in os.environ.items() if not k.startswith(NOT_FOR_ENGINES)}
         self._log.write(b"[gpuserve] starting " + json.dumps(self._launch.argv).encode())
         try:

@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from gpuserve.machine.families import Output
 from gpuserve.machine.files import overwrite_file, replace_file
+from gpuserve.machine.processes import boot_id
+from gpuserve.rundir import RunDir
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,6 +23,8 @@ class EngineStatus:
     name: str
     shim_pid: int
     shim_start_ticks: int
+    boot: str = ""
+    output_inode: int = 0  # of the pipe that the engine and its children write to
     pid: int = 0
     pid_start_ticks: int = 0
     started_unix_s: float = 0.0
@@ -41,6 +46,17 @@ def write(path: Path, status: EngineStatus) -> None:
     except OSError:
         with suppress(OSError):
             overwrite_file(path, text)
+
+
+def outputs(run_dir: RunDir) -> list[Output]:
+    """Return the output of each engine that was started in *run_dir* since this boot."""
+    boot = boot_id()
+    found = (read(path) for path in (run_dir.path / "engines").glob("*.json"))
+    return [
+        Output(status.output_inode, status.shim_start_ticks)
+        for status in found
+        if status is not None and status.boot == boot
+    ]
 
 
 def read(path: Path) -> EngineStatus | None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.instance import until
 from tests.integration.fake_hub import FILES, Hub, hub
-from tests.integration.instance.conftest import CONFIG, Box
+from tests.integration.instance.box import CONFIG, Box
 
 __all__ = ["hub"]  # the fixture
 
