@@ -97,7 +97,7 @@ class Engine:
         try:
             if body.get("stream"):
                 return await self.stream(request, body)
-            await self.work()
+            await self.work(body)
             return web.json_response(
                 {
                     "object": "chat.completion",
@@ -109,9 +109,12 @@ class Engine:
         finally:
             self.running -= 1
 
-    async def work(self) -> None:
+    def tokens(self, body: dict[str, Any]) -> int:
+        return int(self.knobs.get("tokens", body.get("max_tokens", 5)))
+
+    async def work(self, body: dict[str, Any]) -> None:
         self.prefill()
-        for _ in range(int(self.knobs.get("tokens", 5))):
+        for _ in range(self.tokens(body)):
             await asyncio.sleep(float(self.knobs.get("token_s", 0.0)))
             self.generated += 1
 
@@ -122,7 +125,7 @@ class Engine:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         self.prefill()
-        for number in range(int(self.knobs.get("tokens", 5))):
+        for number in range(self.tokens(body)):
             await asyncio.sleep(float(self.knobs.get("token_s", 0.0)))
             self.generated += 1
             chunk = {"model": body["model"], "choices": [{"delta": {"content": str(number)}}]}

@@ -135,6 +135,17 @@ class Box:
         sockets = RunDir(self.instance.run_dir).sockets
         assert sockets == self.instance.run_dir or not sockets.exists()
 
+    def end_if_running(self) -> None:
+        """Have `up` ended, whatever it takes."""
+        if self.up is None:
+            return
+        try:
+            self.up.communicate(timeout=40)
+        except subprocess.TimeoutExpired:
+            self.up.kill()
+            self.up.communicate()
+        self.up = None
+
     def end(self) -> str:
         """End the foreground `up` as a terminal would, and return what it said."""
         assert self.up is not None

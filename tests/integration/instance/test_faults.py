@@ -143,7 +143,7 @@ def test_start_after_failed_tries_again(box: Box) -> None:
 
 def test_an_engine_that_never_gets_ready_is_given_up_after_its_patience(box: Box) -> None:
     box.knobs = {"coder": {"never_ready": True}}
-    box.engine = {"start_timeout_s": 1.0, "restart_limit": 1}
+    box.more = {"coder": "start_timeout_s = 1.0\nrestart_limit = 1"}
     box.start(wait=False)
     until(lambda: _state(box, "coder") == "Failed", "its patience is over")
     assert "start_timeout_s" in box.instance.model("coder")["reason"]
