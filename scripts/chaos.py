@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -481,8 +482,6 @@ def main() -> int:
     if chaos.violations:
         (root / "actions").write_text("\n".join(chaos.actions))
         return 1
-    import shutil
-
     shutil.rmtree(root)
     return 0
 

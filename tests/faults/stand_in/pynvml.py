@@ -84,3 +84,14 @@ def nvmlDeviceGetComputeRunningProcesses(index: int) -> list[Any]:
 
 def nvmlDeviceGetGraphicsRunningProcesses(index: int) -> list[Any]:
     return []
+
+
+def __getattr__(name: str) -> Any:
+    """Answer what else NVML has as a driver does that does not support it."""
+    if not name.startswith("nvml"):
+        raise AttributeError(name)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise NVMLError(NVML_ERROR_NOT_SUPPORTED)
+
+    return refuse
