@@ -12,6 +12,7 @@ from gpuserve.launch import Place, launch_of
 from gpuserve.memory.assess import assess
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.report import FitReport
+from gpuserve.pins import with_pins
 from gpuserve.plan import Plan
 from gpuserve.preconditions.judge import preconditions
 from gpuserve.profile.spec import ModelSpec, Profile
@@ -42,7 +43,10 @@ def make_plan(
     what was found, and where it says nothing that text itself is the program. An invalid
     profile gives a report with problems and no launches.
     """
-    report = _judged(profile, facts, machine, device)
+    versions = {stated: found.version for stated, found in executables.items()}
+    sized, unpinned = with_pins(profile, facts, machine.gpus, versions, device)
+    report = _judged(sized, facts, machine, device)
+    report = replace(report, problems=report.problems + unpinned)
     grants = {grant.model: grant for grant in report.grants}
     launches = tuple(
         launch_of(
@@ -52,7 +56,7 @@ def make_plan(
             _place(profile, spec, machine, device, executables, run_dir),
             machine.gpus,
         )
-        for spec in profile.models
+        for spec in sized.models
         if spec.name in grants
     )
     return Plan(profile=profile, report=report, launches=launches)

@@ -31,6 +31,7 @@ COMMANDS = {
     "drain": "stop sending requests to a model and wait for those in flight",
     "down": "drain and stop everything",
     "route": "explain where a prompt goes and why",
+    "pin": "write the measured KV cache of running models into the profile",
     "pull": "fetch the weights that a profile names",
 }
 _WIDTH = max(map(len, COMMANDS))

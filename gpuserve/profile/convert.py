@@ -23,6 +23,7 @@ from gpuserve.profile.spec import (
     ModelSpec,
     OnEventSpec,
     Patience,
+    Pin,
     Profile,
     RouteSpec,
     RoutingSpec,
@@ -120,6 +121,7 @@ def _model(index: int, table: ModelTable, engine: EngineTable, places: Places) -
         vllm=places.executable(stated.get("vllm", "vllm")),
         memory_bytes=stated.get("memory"),
         demand=demand,
+        pinned=_pin(table),
         max_model_len=stated.get("max_model_len", demand and demand.context_tokens),
         max_num_seqs=stated.get("max_num_seqs", demand and demand.concurrency),
         tokenizer=places.weights(tokenizer) if tokenizer is not None else None,
@@ -130,6 +132,18 @@ def _model(index: int, table: ModelTable, engine: EngineTable, places: Places) -
         env=tuple({**(engine.env or {}), **(table.env or {})}.items()),
         patience=Patience(**{key: stated[key] for key in _PATIENCE if key in stated}),
         **{key: stated[key] for key in _AS_STATED if key in stated},
+    )
+
+
+def _pin(table: ModelTable) -> Pin | None:
+    stated = table.pinned
+    if stated is None:
+        return None
+    return Pin(
+        kv_cache_memory_bytes=stated.kv_cache_memory_bytes,
+        vllm=stated.vllm,
+        cards=tuple(stated.cards),
+        settings=stated.settings,
     )
 
 

@@ -91,6 +91,17 @@ class DemandTable(Table):
     concurrency: Count = Field(description="Sequences of that length at the same time.")
 
 
+class PinTable(Table):
+    """A measured cache, written by `gpuserve pin`; it counts while nothing below has changed."""
+
+    kv_cache_memory_bytes: Count = Field(description="The KV cache of each GPU, in bytes.")
+    vllm: Text = Field(description="The release of vLLM that it was measured with.")
+    cards: Annotated[list[Text], Field(min_length=1)] = Field(
+        description="The names of the GPUs that it was measured on."
+    )
+    settings: Text = Field(description="A digest of the model's settings at that time.")
+
+
 class EngineKeys(Table):
     """What may stand in `[engine]`, for every model, and in a `[[model]]`, for that one."""
 
@@ -238,6 +249,9 @@ class ModelTable(EngineKeys):
         "Default: true where tool_call_parser is given.",
     )
     reasoning_parser: Text | None = Field(None, description="As vLLM's --reasoning-parser.")
+    pinned: PinTable | None = Field(
+        None, description="A measured cache, written by `gpuserve pin`; delete it to plan anew."
+    )
 
 
 class UpstreamTable(Table):

@@ -50,6 +50,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     "model": frozenset(document.ModelTable.model_fields),
     "engine": frozenset(document.EngineTable.model_fields),
     "model.demand": frozenset(document.DemandTable.model_fields),
+    "model.pinned": frozenset(document.PinTable.model_fields),
     "engine.demand": frozenset(document.DemandTable.model_fields),
     "upstream": frozenset(document.UpstreamTable.model_fields),
     "routing": frozenset(routetables.RoutingTable.model_fields),

@@ -46,6 +46,20 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A KV cache that was measured, in bytes on each GPU, and what it was measured with.
+
+    It counts while `vllm` (a release), `cards` (names of GPUs) and `settings` (pins.settings_of)
+    are still the same: vLLM then takes exactly this, and measures nothing.
+    """
+
+    kv_cache_memory_bytes: int
+    vllm: str
+    cards: tuple[str, ...]
+    settings: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long the supervisor waits for one engine, in seconds, and how often it tries."""
 
@@ -82,6 +96,7 @@ class ModelSpec:
     gpu_memory_utilization: float | None = None
     kv_cache_memory_bytes: int | None = None
     demand: Demand | None = None
+    pinned: Pin | None = None
     # vLLM's own settings, None: vLLM's default
     max_model_len: int | None = None
     max_num_seqs: int | None = None

@@ -30,7 +30,7 @@ anything = st.recursive(
 def profile_like(draw: st.DrawFn) -> str:
     lines = []
     for _ in range(draw(st.integers(1, 4))):
-        table = draw(st.sampled_from(sorted(KEYS.keys() - {"", "model.demand"})))
+        table = draw(st.sampled_from(sorted(KEYS.keys() - {"", "model.demand", "model.pinned"})))
         double = table in {"model", "upstream"} or draw(st.integers(0, 9)) == 0
         lines.append(f"[[{table}]]" if double else f"[{table}]")
         names = draw(st.lists(st.sampled_from(sorted(KEYS[table])), unique=True, max_size=6))
