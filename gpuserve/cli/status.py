@@ -9,6 +9,7 @@ from gpuserve.cli.progress import duration, words
 from gpuserve.cli.target import need_instance, patient_status, run_dir_of
 from gpuserve.errors import ExitStatus
 from gpuserve.machine.control import ControllerSilent
+from gpuserve.units import gib
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +59,29 @@ def lines(status: dict[str, Any]) -> list[str]:
         shown.append(
             f"{upstream['name']}  External  {upstream['url']}  {models}  {upstream['reason'] or ''}"
         )
+    shown += _memory(status["models"])
     shown += [
         f"last error of {model['name']}: {model['last_error']}"
         for model in status["models"]
         if model["last_error"]
     ]
     return shown
+
+
+def _memory(models: list[dict[str, Any]]) -> list[str]:
+    """Return what the engines hold beside what was predicted, per GPU; [] before any is ready."""
+    parts = (("weights", "weights"), ("kv_cache", "KV cache"), ("cuda_graph", "CUDA graphs"))
+    found = []
+    for model in models:
+        actual, predicted = model["memory"]["actual"], model["memory"]["predicted"]
+        told = [
+            f"{name} {gib(actual[key])} (predicted {gib(predicted[key])})"
+            for part, name in parts
+            if (key := f"{part}_bytes") in actual and key in predicted
+        ]
+        if told:
+            found.append(f"memory of {model['name']}: {', '.join(told)}")
+    return found
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

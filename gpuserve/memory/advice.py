@@ -49,7 +49,7 @@ def shortfall_problems(
             hint = "; or ".join(_changes(profile, facts, spec, short, report, trials)) or hint
         problem = Problem(
             where=f"model[{spec.index}]",
-            message=_sentence(short, report),
+            message=_sentence(short, report) + _shares(profile, short, report),
             hint=hint,
         )
         found.append((spec.index, problem))
@@ -77,6 +77,23 @@ def _sentence(short: Shortfall, report: FitReport) -> str:
     return (
         f'"{short.model}" needs {gib(short.needed_bytes)} of {place}, '
         f"{gib(short.available_bytes)} {held}: short by {_short(short.short_bytes)}"
+    )
+
+
+def _shares(profile: Profile, short: Shortfall, report: FitReport) -> str:
+    """Say what stated fractions mean, where they are more than a whole card together."""
+    here = {grant.model for grant in report.grants if short.gpu in grant.gpus}
+    stated = [
+        spec.gpu_memory_utilization
+        for spec in profile.models
+        if spec.name in here and spec.gpu_memory_utilization is not None
+    ]
+    if len(stated) < 2 or sum(stated) <= 1:
+        return ""
+    shares = " + ".join(f"{share:g}" for share in stated)
+    return (
+        f". Each fraction is of the whole card, not of what is left ({shares} = {sum(stated):g}), "
+        "and vLLM wants it free when it starts"
     )
 
 

@@ -122,6 +122,13 @@ def _missing_hint(path: KeyPath) -> str | None:
     return None
 
 
+# vLLM's own `auto` takes whatever length the memory allows, on a card that others share too.
+_OWN_LENGTH = (
+    "leave the key out: the length that the model was trained for is written then; vLLM's auto "
+    "would take what a neighbour needs"
+)
+
+
 def _value_hint(path: KeyPath, kind: str, found: object, detail: ErrorDetails) -> str | None:
     if path in {("model",), ("upstream",), ("on_event",), ("route",)} and isinstance(found, dict):
         return f"write [[{path[0]}]], with two brackets"
@@ -134,8 +141,8 @@ def _value_hint(path: KeyPath, kind: str, found: object, detail: ErrorDetails) -
         return _count_hint(path, found)
     if path == ("server", "workers") and kind == "less_than_equal":
         return "a router process takes up to one core: more of them than cores gain nothing"
-    if kind == "int_type" and found == -1:
-        return "leave the key out for vLLM's own choice"
+    if found == -1 and kind in {"int_type", "greater_than_equal"}:
+        return _OWN_LENGTH if path[-1] == "max_model_len" else "leave the key out"
     if kind == "bool_type" and isinstance(found, str) and found.lower() in {"true", "false"}:
         return f"write {found.lower()}, without quotes"
     if kind == "float_type" and isinstance(found, str):
@@ -152,7 +159,7 @@ def _count_hint(path: KeyPath, found: str) -> str:
         count = round(float(number) * _SHORT_FACTORS[suffix])
         return f"write the plain number: {path[-1]} = {count}"
     if path[-1] == "max_model_len" and found == "auto":
-        return "leave the key out for vLLM's own choice"
+        return _OWN_LENGTH
     return "write the plain number, without quotes"
 
 

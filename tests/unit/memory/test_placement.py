@@ -281,3 +281,13 @@ def test_a_cpu_engine_that_states_nothing_takes_no_more_than_it_can_use() -> Non
         profile(model("a", max_model_len=1024)), {"a": tiny}, machine(ram_gib=64), cpu=True
     )
     assert grant_of(report, "a").kv_cache_space_gib == 1
+
+
+def test_two_engines_at_88_percent_are_told_why_they_cannot_share_a_card() -> None:
+    models = [model(n, gpu_memory_utilization=0.88, max_model_len=4096) for n in ("a", "b")]
+    report = assessed(profile(*models), {"a": awq(MISTRAL), "b": awq(MISTRAL)}, machine(card()))
+    assert report.verdict == "does_not_fit"
+    (problem,) = report.problems
+    assert "of the whole card, not of what is left (0.88 + 0.88 = 1.76)" in problem.message
+    alone = assessed(profile(models[0]), {"a": awq(MISTRAL)}, machine(card(80.0, free_gib=4.0)))
+    assert not any("whole card" in p.message for p in alone.problems)
