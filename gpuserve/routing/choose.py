@@ -25,6 +25,7 @@ __all__ = [
     "Target",
     "choose",
     "dark_routes",
+    "fallbacks",
     "find",
     "has_auto",
     "public_names",
@@ -115,6 +116,20 @@ def choose(
             answer, model=first.model, route=_shown(decision, table), reason=decision.reason
         )
     return answer
+
+
+def fallbacks(need: Need, choice: Choice, table: RoutingTable) -> Iterator[str]:
+    """Yield the models that would serve *need* on the route of *choice*, if those before were down.
+
+    Nothing stands in for a model that the request names.
+    """
+    if choice.route not in table.chains:
+        return
+    decision = _Decision(step=choice.step, route=choice.route, reason=choice.reason)
+    dark = frozenset({choice.upstream.name})
+    while isinstance(answer := _served(need, decision, table, dark, _NO_LOAD), Choice):
+        yield answer.model
+        dark |= {answer.upstream.name}
 
 
 def find(name: str, table: RoutingTable) -> Target | None:

@@ -1,34 +1,46 @@
 """One routing decision as plain data, by the same code that the router decides with.
 
-Stateless: it knows no dead upstreams and takes every model to be ready, so what it says is where
-a request goes on a healthy box.
+Stateless: it takes every model to be ready but those that it is told are down, and nothing to
+be in flight, so what it says is where a request goes on a healthy box.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gpuserve.plan import Capabilities
 from gpuserve.profile.spec import Profile, RoutingSpec
-from gpuserve.routing.choose import Choice, choose
+from gpuserve.routing.choose import Refusal, choose, fallbacks
+from gpuserve.routing.classify import UNSURE
 from gpuserve.routing.request import NO_HEADERS, need_of
 from gpuserve.routing.table import RoutingTable, Upstream, stated_capabilities
 
 
 def explain(
-    body: dict[str, Any], table: RoutingTable, headers: Mapping[str, str] = NO_HEADERS
+    body: dict[str, Any],
+    table: RoutingTable,
+    *,
+    headers: Mapping[str, str] = NO_HEADERS,
+    size_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """Return where a chat (or, with `prompt`, a completion) with this *body* goes, and why.
+    """Return where a request with this *body* goes, and why.
+
+    It is a chat, or with `prompt` a completion, or with `input` a Responses request; *headers*
+    have names in lower case, *size_bytes* is the length of the body as it was sent.
 
     `route`, `model`, `reason`, `score` (probability of code, None where nothing was classified),
-    `decided_by`, `verdict`, `signs`, `fallback`; or `error` where nobody would answer.
+    `decided_by` (the step), `verdict`, `signs`, `hits` (what made a rule hold), `unsure_between`
+    (the probabilities), `fallback` (why the first choice cannot serve), `fallbacks` (who would,
+    one after the other, if those before were down), `max_tokens` (where it is lowered),
+    `asks_tokenizer`; or `error`, `status` and `code` where nobody would answer, and `meant_for`.
     Raises BadBody when `model` is not a string.
     """
-    completion = "prompt" in body and "messages" not in body
-    path = "/v1/completions" if completion else "/v1/chat/completions"
-    choice = choose(need_of(path, body, _size(body), headers), table)
-    if not isinstance(choice, Choice):
-        return {"route": None, "model": None, "score": None, "error": choice.message}
+    size = _size(body) if size_bytes is None else size_bytes
+    need = need_of(_path(body), body, size, headers)
+    choice = choose(need, table)
+    if isinstance(choice, Refusal):
+        return _refused(choice)
     verdict = choice.verdict
     return {
         "route": choice.route,
@@ -38,7 +50,12 @@ def explain(
         "decided_by": choice.step,
         "verdict": verdict.route if verdict else None,
         "signs": list(verdict.reasons) if verdict else [],
+        "hits": list(choice.hits),
+        "unsure_between": list(table.band or UNSURE) if verdict else None,
         "fallback": choice.fallback,
+        "fallbacks": list(fallbacks(need, choice, table)),
+        "max_tokens": min((number for _, number in choice.edits), default=None),
+        "asks_tokenizer": choice.ask_tokenizer,
     }
 
 
@@ -74,6 +91,39 @@ def supposed_table(profile: Profile | None = None) -> RoutingTable:
         upstreams=engines + elsewhere,
         workers=profile.server.workers,
     )
+
+
+def with_down(table: RoutingTable, names: Iterable[str]) -> RoutingTable:
+    """Return *table* with the models of *names* down; raises KeyError for a name it lacks."""
+    down = {table.by_name[name].upstream.name for name in names}
+    upstreams = tuple(
+        replace(u, state="Stopped", routable=False, reason="said to be down")
+        if u.name in down
+        else u
+        for u in table.upstreams
+    )
+    return replace(table, upstreams=upstreams)
+
+
+def _path(body: dict[str, Any]) -> str:
+    if "messages" in body:
+        return "/v1/chat/completions"
+    if "prompt" in body:
+        return "/v1/completions"
+    return "/v1/responses" if "input" in body else "/v1/chat/completions"
+
+
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "route": None,
+        "model": None,
+        "reason": refusal.reason,
+        "score": None,
+        "error": refusal.message,
+        "status": refusal.status,
+        "code": refusal.code,
+        "meant_for": refusal.model,
+    }
 
 
 def _ready(
