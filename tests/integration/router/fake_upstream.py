@@ -44,6 +44,7 @@ class FakeUpstream:
     die_before_answer: bool = False
     close_after_answer: bool = False
     status: int = 200
+    tokens: int | None = None  # what /tokenize counts; None: it answers something else
     _runner: Any = None
 
     async def start(self) -> None:
@@ -72,6 +73,9 @@ class FakeUpstream:
             parsed = json.loads(body) if is_json else {}
             if parsed.get("stream"):
                 return await self._stream(request)
+            if request.path.endswith("tokenize") and self.tokens is not None:
+                count = {"count": self.tokens, "max_model_len": 4096, "tokens": [1] * self.tokens}
+                return web.json_response(count)
             answer: dict[str, Any] = {"served_by": self.name, "model": parsed.get("model")}
             answer |= _completion(self.name) if request.path.endswith("completions") else {}
             return web.json_response(answer, status=self.status, headers={"x-engine": self.name})
