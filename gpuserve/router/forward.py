@@ -6,6 +6,7 @@ take: aiohttp stops reading the upstream while the client's buffer is full.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from gpuserve.router import headers
 from gpuserve.router.apierrors import Api, error_event
+from gpuserve.router.intake import Held
 from gpuserve.router.links import Died, Link
 from gpuserve.router.metrics import Metrics
 from gpuserve.routing.choose import Choice, Refusal
@@ -24,12 +26,16 @@ _WHOLE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A request on its way: who answers, what is sent, and how errors must look."""
+    """A request on its way: who answers, what is sent, and how errors must look.
+
+    `extra` are headers for the client.
+    """
 
     choice: Choice
-    body: bytes
+    held: Held
     api: Api
     request_id: str
+    extra: Mapping[str, str]
     began: float  # time.perf_counter() at the last byte of the request
 
 
@@ -49,8 +55,9 @@ async def forward(
         outgoing["x-request-id"] = passage.request_id
         metrics.added_s.observe(time.perf_counter() - passage.began)
         answer = await link.send(
-            request.method, request.rel_url.raw_path_qs, outgoing, passage.body
+            request.method, request.rel_url.raw_path_qs, outgoing, passage.held.sent
         )
+        passage.held.let_go()
         metrics.first_byte_s.labels(model).observe(time.perf_counter() - passage.began)
         return await _pass_on(request, passage, link, metrics, answer)
     except asyncio.CancelledError:
@@ -78,6 +85,7 @@ async def _pass_on(
     sent = headers.towards_client(answer.headers)
     sent.update(headers.routed(passage.choice))
     sent["x-request-id"] = passage.request_id
+    sent.update(passage.extra)
     length = answer.content_length
     if length is not None and length <= _WHOLE_BYTES and request.method != "HEAD":
         body = await _whole(answer)

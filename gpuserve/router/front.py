@@ -2,24 +2,25 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from gpuserve.profile.spec import RoutingSpec
-from gpuserve.router import headers, metrics
+from gpuserve.router import cors, headers, metrics
 from gpuserve.router.apierrors import Api, api_of, error_response
+from gpuserve.router.aside import Aside, Lost
+from gpuserve.router.decide import Asked, Decided, decide
 from gpuserve.router.forward import Passage, forward
-from gpuserve.router.intake import TooLarge, aside, need_from, read_body
+from gpuserve.router.intake import Held, check_head, read_body
+from gpuserve.router.limits import Bodies, TurnedAway
 from gpuserve.router.links import Died, Links, Refused
 from gpuserve.router.tablefile import TableFile
 from gpuserve.router.tokens import prompt_tokens
-from gpuserve.routing.body import BadBody, as_sent
-from gpuserve.routing.choose import Choice, Refusal, choose
+from gpuserve.routing.choose import Refusal
 from gpuserve.routing.listing import model_cards, readiness
-from gpuserve.routing.request import Need
 from gpuserve.routing.table import RoutingTable
 
 _log = logging.getLogger("gpuserve.router")
@@ -37,6 +38,7 @@ _POST_ONLY = _OUTSIDE_V1 | {
 }
 # An engine's adapters are its operator's business; no key guards these.
 _WITHHELD = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")
+_READ_ONLY = frozenset(("/healthz", "/readyz", "/metrics", "/v1/models"))
 STARTING = Refusal(status=503, code="starting", message="gpuserve is starting", retry_after_s=1.0)
 
 _NO_MODELS = RoutingTable(instance="", generation=0, routing=RoutingSpec(), upstreams=())
@@ -49,11 +51,15 @@ class Front:
         self,
         tables: TableFile,
         links: Links,
+        bodies: Bodies,
+        aside: Aside,
         counted: metrics.Metrics,
         all_metrics: Callable[[], Awaitable[str]],
     ) -> None:
         self._tables = tables
         self._links = links
+        self._bodies = bodies
+        self._aside = aside
         self._metrics = counted
         self._all_metrics = all_metrics
         self._created = int(time.time())
@@ -68,19 +74,31 @@ class Front:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong has the shape of the API that was called."""
         path = request.rel_url.raw_path
+        page = cors.for_page(request.headers.get("origin"), self._table_or_empty().allowed_origins)
         try:
-            response = await self._dispatch(request, path)
+            check_head(request)
+            response = await self._dispatch(request, path, page)
+        except TurnedAway as error:
+            # What follows cannot be told from the rest of this request.
+            response = self._refused(request, api_of(path), error.refusal)
+            response.force_close()
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:  # noqa: BLE001 - logged with its traceback; the client gets a 500
             _log.exception("internal error at %s", path)
             refusal = Refusal(status=500, code="internal_error", message="internal error")
             response = self._refused(request, api_of(path), refusal)
+        if not response.prepared:
+            response.headers.update(page)
         if self.draining:
             response.force_close()
         return response
 
-    async def _dispatch(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    async def _dispatch(
+        self, request: web.BaseRequest, path: str, page: Mapping[str, str]
+    ) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return self._options(request, path)
         own = self._own.get(path)
         card = path.startswith("/v1/models/")
         if own is not None or card:
@@ -91,76 +109,95 @@ class Front:
             if request.method != "POST":
                 return self._wrong_method(request, path, "POST")
         elif not _passed_on(path):
-            refusal = Refusal(status=404, code="not_found", message=f"there is no {path[:200]}")
-            return self._refused(request, api_of(path), refusal)
-        return await self._route(request, path)
+            return self._unknown(request, path)
+        return await self._route(request, path, page)
 
-    async def _route(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    def _options(self, request: web.BaseRequest, path: str) -> web.Response:
+        """Say what may be done with *path*, to browsers in the words of CORS."""
+        allow = _allowed(path)
+        if allow is None:
+            return self._unknown(request, path)
+        told = {"Allow": allow}
+        origin = request.headers.get("origin")
+        if origin is not None and "access-control-request-method" in request.headers:
+            if not cors.permits(origin, self._table_or_empty().allowed_origins):
+                message = f"pages of {origin[:200]} may not call this endpoint; "
+                message += "[server] allowed_origins in the profile says which may"
+                refusal = Refusal(status=403, code="origin_not_allowed", message=message)
+                return self._refused(request, api_of(path), refusal)
+            told |= cors.preflight(request.headers.get("access-control-request-headers", ""))
+        told["x-request-id"] = headers.request_id(request.headers)
+        return web.Response(status=204, headers=told)
+
+    async def _route(
+        self, request: web.BaseRequest, path: str, page: Mapping[str, str]
+    ) -> web.StreamResponse:
         api = api_of(path)
         table = self._tables.table
         if table is None:
             return self._refused(request, api, STARTING)
-        try:
-            raw = await read_body(request, table.limits.max_body_bytes)
-        except TooLarge as error:
-            refusal = Refusal(status=413, code="request_too_large", message=str(error))
-            return self._refused_for_good(request, api, refusal)
-        except BadBody as error:
-            refusal = Refusal(status=400, code="invalid_body", message=str(error))
-            return self._refused_for_good(request, api, refusal)
-        began = time.perf_counter()
-        kind = request.headers.get("content-type", "")
-        need = await aside(len(raw), need_from, request.method, path, kind, raw, request.headers)
-        if isinstance(need, Refusal):
-            return self._refused(request, api, need)
-        # Each turn ends with an answer or one more dark upstream.
-        for _ in range(len(table.upstreams) + 1):
-            choice = await self._choose(request, need, table, len(raw))
-            if isinstance(choice, Refusal):
-                return self._refused(request, api, choice)
-            self._metrics.decision_s.observe(time.perf_counter() - began)
-            answer = await self._attempt(request, need, choice, raw, api, began)
-            if answer is not None:
-                return answer
+        with Held(self._bodies) as held:
+            await read_body(request, table.limits, held)
+            began = time.perf_counter()
+            # Each turn ends with an answer or one more dark upstream.
+            for _ in range(len(table.upstreams) + 1):
+                decided = await self._decide(request, path, held, table)
+                if isinstance(decided, Refusal):
+                    return self._refused(request, api, decided)
+                held.sent = held.raw if decided.sent is None else decided.sent
+                self._metrics.decision_s.observe(time.perf_counter() - began)
+                passage = Passage(
+                    choice=decided.choice,
+                    held=held,
+                    api=api,
+                    request_id=headers.request_id(request.headers),
+                    extra=page,
+                    began=began,
+                )
+                del decided
+                answer = await self._attempt(request, passage)
+                if answer is not None:
+                    return answer
         return self._refused(request, api, STARTING)
 
-    async def _choose(
-        self, request: web.BaseRequest, need: Need, table: RoutingTable, size_bytes: int
-    ) -> Choice | Refusal:
-        load = self._links.load() if table.routing.spill_over is not None else {}
-        choice = await aside(size_bytes, choose, need, table, self._links.dark(), load)
-        if isinstance(choice, Refusal) or not choice.ask_tokenizer:
-            return choice
+    async def _decide(
+        self, request: web.BaseRequest, path: str, held: Held, table: RoutingTable
+    ) -> Decided | Refusal:
+        asked = Asked(
+            method=request.method,
+            path=path,
+            content_type=request.headers.get("content-type", ""),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            raw=held.raw,
+        )
+        decided = await self._apart(asked, table)
+        if isinstance(decided, Refusal) or not decided.choice.ask_tokenizer:
+            return decided
+        choice = decided.choice
         outgoing = headers.towards_upstream(request.headers)
-        link = self._links.to(choice.upstream)
-        tokens = await prompt_tokens(need, choice.model, link, outgoing)
+        tokens = await prompt_tokens(decided.question, self._links.to(choice.upstream), outgoing)
         outcome = "no answer" if tokens is None else "counted"
         self._metrics.tokenized.labels(choice.model, outcome).inc()
-        need = replace(need, counted_tokens=-1 if tokens is None else tokens)
-        return await aside(size_bytes, choose, need, table, self._links.dark(), load)
+        return await self._apart(
+            replace(asked, counted_tokens=-1 if tokens is None else tokens), table
+        )
+
+    async def _apart(self, asked: Asked, table: RoutingTable) -> Decided | Refusal:
+        load = self._links.load() if table.routing.spill_over is not None else {}
+        dark = self._links.dark()
+        try:
+            return await self._aside.run(len(asked.raw), decide, asked, table, dark, load)
+        except Lost as error:
+            _log.error("%s", error)
+            message = "there was no memory to read this body"
+            return Refusal(status=503, code="overloaded", message=message, retry_after_s=1.0)
 
     async def _attempt(
-        self,
-        request: web.BaseRequest,
-        need: Need,
-        choice: Choice,
-        raw: bytes,
-        api: Api,
-        began: float,
+        self, request: web.BaseRequest, passage: Passage
     ) -> web.StreamResponse | None:
         """Return the answer of the chosen upstream, None when it takes no connections."""
+        choice = passage.choice
         name = choice.upstream.name
-        model = choice.model if choice.rewrite else None
-        sent = raw
-        if model is not None or choice.edits:
-            sent = await aside(len(raw), as_sent, raw, need.body, model=model, edits=choice.edits)
-        passage = Passage(
-            choice=choice,
-            body=sent,
-            api=api,
-            request_id=headers.request_id(request.headers),
-            began=began,
-        )
         try:
             response = await forward(
                 request, passage, self._links.to(choice.upstream), self._metrics
@@ -175,7 +212,7 @@ class Front:
                 code="upstream_died",
                 message=f"{choice.model} ended the connection before it answered",
             )
-            response = error_response(api, refusal, passage.request_id)
+            response = error_response(passage.api, refusal, passage.request_id)
             response.headers.update(headers.routed(choice))
         else:
             self._links.lighten(name)
@@ -188,19 +225,15 @@ class Front:
         response.headers.update(headers.refused(refusal))
         return response
 
-    def _refused_for_good(
-        self, request: web.BaseRequest, api: Api, refusal: Refusal
-    ) -> web.Response:
-        """Refuse a request whose body was not read to its end, so that nothing can follow it."""
-        response = self._refused(request, api, refusal)
-        response.force_close()
-        return response
+    def _unknown(self, request: web.BaseRequest, path: str) -> web.Response:
+        refusal = Refusal(status=404, code="not_found", message=f"there is no {path[:200]}")
+        return self._refused(request, api_of(path), refusal)
 
     def _wrong_method(self, request: web.BaseRequest, path: str, allow: str) -> web.Response:
         message = f"{path[:200]} takes {allow}, not {request.method}"
         refusal = Refusal(status=405, code="method_not_allowed", message=message)
         response = self._refused(request, api_of(path), refusal)
-        response.headers["Allow"] = allow
+        response.headers["Allow"] = _allowed(path) or allow
         return response
 
     async def _health(self) -> web.Response:
@@ -232,6 +265,17 @@ class Front:
 
     def _table_or_empty(self) -> RoutingTable:
         return self._tables.table or _NO_MODELS
+
+
+def _allowed(path: str) -> str | None:
+    """Return the methods of *path*, None where there is no such path."""
+    if path in _READ_ONLY or path.startswith("/v1/models/"):
+        return "GET, HEAD, OPTIONS"
+    if path in _POST_ONLY:
+        return "POST, OPTIONS"
+    return (
+        "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" if path == "*" or _passed_on(path) else None
+    )
 
 
 def _passed_on(path: str) -> bool:

@@ -25,7 +25,8 @@ _HOP_BY_HOP = frozenset(
 # The server has undone these or does them itself.
 _REQUEST_OWN = frozenset(("host", "content-length", "content-encoding", "expect", "x-request-id"))
 _RESPONSE_OWN = frozenset(("x-request-id",))
-_OURS = "x-gpuserve-"
+# The last are for `cors` to say.
+_OURS = ("x-gpuserve-", "access-control-allow-", "access-control-expose-")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REASON_CHARS = 300

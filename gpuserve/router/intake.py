@@ -1,86 +1,111 @@
-"""Takes a request in: its body within the limit, and what it needs, or the reason why not."""
+"""Takes a request in: its head and its body within the limits, or the reason why not."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import ParamSpec, TypeVar
+from types import TracebackType
+from typing import Self
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gpuserve.routing.body import BadBody, parse_object
+from gpuserve.profile.spec import LimitsSpec
+from gpuserve.router import limits as refusals
+from gpuserve.router.limits import HEAD_BYTES, Bodies, TurnedAway
+from gpuserve.router.server import reading
 from gpuserve.routing.choose import Refusal
-from gpuserve.routing.form import form_model
-from gpuserve.routing.request import NO_HEADERS, Need, need_of, task_of, text_bytes
-from gpuserve.units import MIB
-
-# From here on, work over a body leaves the event loop: up to this it takes a few milliseconds,
-# which is less than handing it over costs everybody else.
-ASIDE_BYTES = 1 << 20
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
-class TooLarge(Exception):
-    """The body is larger than the limit; it was not read to its end."""
+class Held:
+    """The body of one request, counted among *bodies* until it is let go.
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the body is larger than {limit_bytes / MIB:g} MiB")
-
-
-async def aside(size_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Return what *work* returns, from a thread where it is about a body of many bytes.
-
-    Streams and the control socket go on meanwhile. *work* must touch nothing that changes.
+    `raw` is what came, `sent` what goes to the engine. Both are held until the head of an answer
+    is there: up to then they may have to be sent again.
     """
-    if size_bytes <= ASIDE_BYTES:
-        return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+
+    __slots__ = ("_bodies", "_counted", "raw", "sent")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._counted = 0
+        self.raw = self.sent = b""
+
+    def count(self, size_bytes: int) -> int:
+        """Count *size_bytes* more as held; the bytes that the worker holds now."""
+        self._counted += size_bytes
+        self._bodies.held_bytes += size_bytes
+        return self._bodies.held_bytes
+
+    def let_go(self) -> None:
+        """Forget the body."""
+        self.raw = self.sent = b""
+        self._bodies.held_bytes -= self._counted
+        self._counted = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.let_go()
 
 
-async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
-    """Return the whole body.
+def check_head(request: web.BaseRequest) -> None:
+    """Raise TurnedAway where the head is larger or says more than is taken here.
 
-    Raises TooLarge as soon as it is known to exceed *limit_bytes*, BadBody where it breaks HTTP
-    (a chunk without a length, a Content-Encoding that is not what it says).
+    aiohttp has read it strictly (it refuses what RFC 9112 does not allow), except for these.
     """
-    if request.content_length is not None and request.content_length > limit_bytes:
-        raise TooLarge(limit_bytes)
-    if request.headers.get("expect", "").lower() == "100-continue" and request.transport:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    size = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+    if size + len(request.raw_path) > HEAD_BYTES:
+        raise TurnedAway(refusals.head_too_large())
+    coding = request.headers.get("transfer-encoding")
+    if coding is not None and coding.lower() != "chunked":
+        raise TurnedAway(refusals.no_request("Transfer-Encoding must be chunked"))
+    expect = request.headers.get("expect")
+    if expect is not None and expect.lower() != "100-continue":
+        raise TurnedAway(refusals.unexpected(expect))
+
+
+async def read_body(request: web.BaseRequest, limits: LimitsSpec, held: Held) -> None:
+    """Put the whole body into *held*.
+
+    Raises TurnedAway as soon as it is known to exceed a limit, where it breaks HTTP (a chunk
+    without a length, a Content-Encoding that is not what it says), and where it is late.
+    """
+    announced = request.content_length or 0
+    if announced > limits.max_body_bytes:
+        raise TurnedAway(refusals.body_too_large(limits.max_body_bytes))
+    if held.count(0) + announced > limits.max_buffered_bytes:
+        raise TurnedAway(refusals.bodies_full(limits.max_buffered_bytes))
     if not request.can_read_body:
-        return b""
-    body = bytearray()  # not a list: chunks may be of one byte each
+        return
+    waits = "expect" in request.headers and request.version >= HttpVersion11
+    if waits and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        while chunk := await request.content.readany():
-            if len(body) + len(chunk) > limit_bytes:
-                raise TooLarge(limit_bytes)
-            body += chunk
+        with reading(request):
+            async with asyncio.timeout(limits.body_timeout_s):
+                held.raw = await _whole(request.content, limits, held)
+    except TimeoutError as error:
+        raise TurnedAway(refusals.body_late(limits.body_timeout_s)) from error
     except (HttpProcessingError, web.RequestPayloadError) as error:
-        raise BadBody(f"the body cannot be read: {_told(error)}") from error
+        message = f"the body cannot be read: {_told(error)}"
+        refusal = Refusal(status=400, code="invalid_body", message=message)
+        raise TurnedAway(refusal) from error
+
+
+async def _whole(content: StreamReader, limits: LimitsSpec, held: Held) -> bytes:
+    body = bytearray()  # not a list: chunks may be of one byte each
+    while chunk := await content.readany():
+        if len(body) + len(chunk) > limits.max_body_bytes:
+            raise TurnedAway(refusals.body_too_large(limits.max_body_bytes))
+        if held.count(len(chunk)) > limits.max_buffered_bytes:
+            raise TurnedAway(refusals.bodies_full(limits.max_buffered_bytes))
+        body += chunk
     return bytes(body)
-
-
-def need_from(
-    method: str,
-    path: str,
-    content_type: str,
-    raw: bytes,
-    headers: Mapping[str, str] = NO_HEADERS,
-) -> Need | Refusal:
-    """Return what the request needs, or a 400 that says what is wrong with its body.
-
-    *content_type* is the header, "" where there is none. *headers* are all of them, with names
-    in lower case or looked up whatever the case: rules may ask for any.
-    """
-    try:
-        if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
-            return Need(task="other", model=form_model(raw, content_type))
-        if not raw and (method != "POST" or task_of(path) == "other"):
-            return Need(task="other")
-        return need_of(path, parse_object(raw), text_bytes(raw), headers)
-    except BadBody as error:
-        return Refusal(status=400, code="invalid_body", message=str(error))
 
 
 def _told(error: Exception) -> str:

@@ -6,8 +6,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from gpuserve.router.links import Died, Link, Refused
-from gpuserve.routing.counting import counted, counting_request
-from gpuserve.routing.request import Need
+from gpuserve.routing.counting import counted
 
 # A tokenizer does a long prompt in some ten milliseconds; an engine that needs longer is busy,
 # and the estimate has to do.
@@ -16,16 +15,16 @@ _ANSWER_BYTES = 4096
 
 
 async def prompt_tokens(
-    need: Need, model: str, link: Link, headers: CIMultiDict[str]
+    question: tuple[str, bytes] | None, link: Link, headers: CIMultiDict[str]
 ) -> int | None:
-    """Return what *need*'s prompt counts in the tokens of *model*, None where nobody says.
+    """Return what a prompt counts in the tokens of a model, None where nobody says.
 
-    *headers* go along: a key may be needed. It takes TIMEOUT_S at most.
+    *question* is counting.counting_request's. *headers* go along: a key may be needed. It takes
+    TIMEOUT_S at most.
     """
-    asked = counting_request(need, model)
-    if asked is None:
+    if question is None:
         return None
-    path, body = asked
+    path, body = question
     try:
         async with asyncio.timeout(TIMEOUT_S):
             answer = await link.send("POST", path, _for_json(headers), body)

@@ -14,9 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
+from gpuserve.profile.spec import LimitsSpec
+from gpuserve.router.aside import Aside
 from gpuserve.router.control import Control, metrics_of_all
 from gpuserve.router.fast.server import FastServer
 from gpuserve.router.front import Front
+from gpuserve.router.limits import Bodies
 from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics
 from gpuserve.router.server import PublicServer
@@ -50,8 +53,18 @@ class Worker:
         self._tables = TableFile(run_dir.routing)
         self._links = Links()
         self._metrics = Metrics()
-        self._front = Front(self._tables, self._links, self._metrics, self._metrics_of_all)
-        self._public = PublicServer(self._front.handle, access_log=None, tcp_keepalive=True)
+        self._aside = Aside()
+        self._front = Front(
+            self._tables,
+            self._links,
+            Bodies(),
+            self._aside,
+            self._metrics,
+            self._metrics_of_all,
+        )
+        self._public = PublicServer(
+            self._front.handle, self._limits, access_log=None, tcp_keepalive=True
+        )
         self._fast = FastServer(self._tables, self._links, self._public) if fast else None
         self._told_to_stop = False
         self._stopping = asyncio.Event()
@@ -82,6 +95,7 @@ class Worker:
         asking.close()
         await inside.shutdown(_CUT_TIMEOUT_S)
         self._control_path.unlink(missing_ok=True)
+        await self._aside.close()
         await self._links.close()
 
     def drain(self) -> None:
@@ -127,6 +141,10 @@ class Worker:
             await asyncio.sleep(TABLE_CHECK_S)
             if self._tables.refresh() and self._tables.table is not None:
                 await self._links.forget(self._tables.table)
+
+    def _limits(self) -> LimitsSpec:
+        table = self._tables.table
+        return table.limits if table is not None else LimitsSpec()
 
     def _own_metrics(self) -> str:
         further = self._fast.counts.render() if self._fast is not None else ""

@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 from gpuserve.router import headers
 from gpuserve.router.apierrors import Api, api_of
 from gpuserve.router.counts import Counts, ModelCounts
+from gpuserve.router.decide import need_from
 from gpuserve.router.fast.pool import Pool, address_of
 from gpuserve.router.front import STARTING
-from gpuserve.router.intake import need_from
 from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.body import with_model

@@ -51,7 +51,9 @@ class FakeUpstream:
         self.gate.set()
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, max_field_size=1 << 16
+        )
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
 

@@ -31,38 +31,6 @@ async def say(box: Box, raw: bytes, *, leave: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [
-        b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n",
-        b"GET\r\n\r\n",
-        HEAD + b"Content-Length: 2\r\nContent-Length: 5\r\n\r\n{}xxx",
-        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
-        HEAD
-        + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-        HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-        HEAD + b"Content-Length: +2\r\n\r\n{}",
-        HEAD + b"Content-Length: -1\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n",
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    ],
-)
-async def test_what_is_no_http_is_a_400_and_nobody_hears_of_it(pair: Box, raw: bytes) -> None:
-    answer = await say(pair, raw)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head[9:12] in (b"400", b"431")
-    assert b"x-request-id: " in head
-    error = json.loads(body)["error"]
-    assert (error["type"], error["code"]) == ("invalid_request_error", "bad_request")
-    assert "\n" not in error["message"]
-    assert not pair.upstreams["coder"].seen
-    assert not pair.upstreams["chat"].seen
-    assert (await pair.get("/healthz")).status == 200
-
-
-@pytest.mark.parametrize(
     ("headers", "rest"),
     [
         (b"Content-Encoding: gzip\r\nContent-Length: 40", b"x" * 40),
