@@ -32,8 +32,14 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _MOST_DIGITS = 15
 # What Connection may say here; any other word names a header, and is the slow side's.
 _CONNECTION: dict[bytes, bool] = {b"keep-alive": False, b"close": True}
-# These need work on the body, or an answer before it.
-_SLOW = (b"\r\nexpect:", b"\r\nupgrade:", b"\r\ncontent-encoding:", b"\r\nhttp2-settings:")
+# These need work on the body, or an answer before it, or further headers in the answer.
+_SLOW = (
+    b"\r\norigin:",
+    b"\r\nexpect:",
+    b"\r\nupgrade:",
+    b"\r\ncontent-encoding:",
+    b"\r\nhttp2-settings:",
+)
 # Of one connection (RFC 9110, section 7.6.1): not for the engine.
 _DROPPED = (
     b"\r\nkeep-alive:",

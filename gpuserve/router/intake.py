@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpVersion11
@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router import limits as refusals
 from gpuserve.router.limits import HEAD_BYTES, Bodies, TurnedAway
-from gpuserve.router.server import reading
+from gpuserve.router.server import Connection
 from gpuserve.routing.choose import Refusal
 
 
@@ -86,7 +86,7 @@ async def read_body(request: web.BaseRequest, limits: LimitsSpec, held: Held) ->
     if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        with reading(request):
+        with cast("Connection", request.protocol).reading(request.content):
             async with asyncio.timeout(limits.body_timeout_s):
                 held.raw = await _whole(request.content, limits, held)
     except TimeoutError as error:

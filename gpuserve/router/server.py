@@ -57,14 +57,15 @@ class PublicServer(web.Server):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_bytes", "_head_timer", "_server", "body")
+    __slots__ = ("_broken", "_head_bytes", "_head_timer", "_reading", "_server")
 
     def __init__(self, server: PublicServer, **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self.body: StreamReader | None = None  # that is being read
+        self._broken: web.RequestPayloadError | None = None
+        self._reading: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
@@ -118,8 +119,21 @@ class Connection(web.RequestHandler):
     def _break_body(self) -> None:
         """Tell who reads a body that its framing is broken; aiohttp only queues the error."""
         error = getattr(self._messages[-1][0], "exc", None) if self._messages else None
-        if self.body is not None and isinstance(error, HttpProcessingError):
-            self.body.set_exception(web.RequestPayloadError(_told(error.message)))
+        if isinstance(error, HttpProcessingError):
+            self._broken = web.RequestPayloadError(_told(error.message))
+            if self._reading is not None:
+                self._reading.set_exception(self._broken)
+
+    @contextmanager
+    def reading(self, body: StreamReader) -> Iterator[None]:
+        """While *body* is read: have a fault in its framing raised to who reads it."""
+        if self._broken is not None and not body.is_eof():
+            body.set_exception(self._broken)
+        self._reading = body
+        try:
+            yield
+        finally:
+            self._reading = None
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log a fault of ours; a body that is not encoded as it says has been answered."""
@@ -141,20 +155,6 @@ class Connection(web.RequestHandler):
         response = error_response("openai", refusal, uuid.uuid4().hex)
         response.force_close()
         return response
-
-
-@contextmanager
-def reading(request: web.BaseRequest) -> Iterator[None]:
-    """While the body of *request* is read: a fault in its framing is raised to who reads it."""
-    connection = request.protocol
-    if not isinstance(connection, Connection):
-        yield
-        return
-    connection.body = request.content
-    try:
-        yield
-    finally:
-        connection.body = None
 
 
 def _request(

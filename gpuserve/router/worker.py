@@ -54,10 +54,11 @@ class Worker:
         self._links = Links()
         self._metrics = Metrics()
         self._aside = Aside()
+        bodies = Bodies()
         self._front = Front(
             self._tables,
             self._links,
-            Bodies(),
+            bodies,
             self._aside,
             self._metrics,
             self._metrics_of_all,
@@ -65,7 +66,7 @@ class Worker:
         self._public = PublicServer(
             self._front.handle, self._limits, access_log=None, tcp_keepalive=True
         )
-        self._fast = FastServer(self._tables, self._links, self._public) if fast else None
+        self._fast = FastServer(self._tables, self._links, bodies, self._public) if fast else None
         self._told_to_stop = False
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()

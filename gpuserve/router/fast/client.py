@@ -7,7 +7,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from gpuserve.profile.spec import LimitsSpec
-from gpuserve.router import headers
+from gpuserve.router import headers, limits
 from gpuserve.router.answerhead import UNTIL_CLOSE, AnswerHead
 from gpuserve.router.apierrors import error_event
 from gpuserve.router.chunks import Chunks
@@ -17,17 +17,15 @@ from gpuserve.router.fast.line import Line
 from gpuserve.router.fast.refusals import refusal_bytes
 from gpuserve.router.fast.ways import Way
 from gpuserve.router.head import CHUNKED, UNSURE, Bad, Head, read_head
+from gpuserve.router.limits import Bodies
 from gpuserve.router.links import Links
 from gpuserve.routing.choose import Refusal
-from gpuserve.units import MIB
 
 # What a client may send ahead of the answers that it waits for, before it is read no further.
 _AHEAD_BYTES = 64 << 10
 # Longer than what stands before us keeps its connections, so that it is never we who close one
 # at the moment of the next request; aiohttp's server keeps as long.
 _IDLE_S = 3600
-# How long a client whose request was refused may go on sending it.
-_LINGER_S = 3
 # Bodies from here on are not copied behind their heads.
 _APART_BYTES = 16 << 10
 
@@ -41,7 +39,7 @@ class Carrier(Protocol):
 
     counts: Counts
     links: Links
-    held_bytes: int
+    bodies: Bodies
     draining: bool
     now: int  # whole seconds
 
@@ -132,10 +130,11 @@ class Client(asyncio.Protocol):
         """Take what the client sent."""
         phase = self._phase
         if phase == _HEAD:
-            if self._data:
-                data = self._data + data
+            begun = self._data
+            if begun:
+                data = begun + data
                 self._data = b""
-            self._take(data)
+            self._take(data, begun=bool(begun))
         elif phase == _LENT:
             self._lend(data)
         elif phase == _BODY:
@@ -181,16 +180,22 @@ class Client(asyncio.Protocol):
 
     # Taking requests in.
 
-    def _take(self, data: bytes) -> None:
-        """Take requests from the beginning of *data*, until one keeps us waiting."""
+    def _take(self, data: bytes, *, begun: bool = False) -> None:
+        """Take requests from the beginning of *data*, until one keeps us waiting.
+
+        *begun*: the head of the first has its deadline already.
+        """
         while data and self._phase == _HEAD:
             head = read_head(data)
             if head is None:
                 self._data = data
-                self.deadline = self._carrier.now + int(self._carrier.limits.head_timeout_s)
+                if not begun:
+                    self.deadline = self._carrier.now + int(self._carrier.limits.head_timeout_s)
                 return
+            begun = False
             if isinstance(head, Bad):
-                refusal = Refusal(status=head.status, code="bad_request", message=head.message)
+                long = head.status == 431
+                refusal = limits.head_too_large() if long else limits.no_request(head.message)
                 self._refuse_for_good(refusal, "")
                 return
             if not isinstance(head, Head):
@@ -245,14 +250,14 @@ class Client(asyncio.Protocol):
         """Count *size* bytes as held; whether there is room, else the request is refused."""
         carrier = self._carrier
         self._held += size
-        carrier.held_bytes += size
-        if carrier.held_bytes <= carrier.limits.max_buffered_bytes:
+        carrier.bodies.held_bytes += size
+        if carrier.bodies.held_bytes <= carrier.limits.max_buffered_bytes:
             return True
         self._refuse_body(429, head)
         return False
 
     def _let_go(self) -> None:
-        self._carrier.held_bytes -= self._held
+        self._carrier.bodies.held_bytes -= self._held
         self._held = 0
         self._data = b""
         self._body = None
@@ -461,23 +466,19 @@ class Client(asyncio.Protocol):
         carrier.counts.refuse(refusal)
         self._let_go()
         self._phase = _LINGERING
-        self.deadline = carrier.now + _LINGER_S
+        self.deadline = carrier.now + int(limits.LINGER_S)
         self._write_refusal(refusal, b"", path)
         # A close with bytes unread would reach the client before the answer.
         self.transport.write_eof()
 
     def _refuse_body(self, status: int, head: Head) -> None:
-        limits = self._carrier.limits
-        if status == 413:
-            message = f"the body is larger than {limits.max_body_bytes / MIB:g} MiB"
-            refusal = Refusal(status=413, code="request_too_large", message=message)
-        else:
-            refusal = Refusal(
-                status=429,
-                code="too_many_bytes_held",
-                message="the bodies of requests that wait take all the memory that they may",
-                retry_after_s=1.0,
-            )
+        most = self._carrier.limits
+        large = status == 413
+        refusal = (
+            limits.body_too_large(most.max_body_bytes)
+            if large
+            else limits.bodies_full(most.max_buffered_bytes)
+        )
         self._refuse_for_good(refusal, head.path)
 
     def _write_refusal(self, refusal: Refusal, told: bytes, path: str | None = None) -> None:
@@ -491,13 +492,12 @@ class Client(asyncio.Protocol):
         if self._phase == _LINGERING or (self._phase == _HEAD and not self._data):
             self.transport.abort()
             return
-        what = "head" if self._phase == _HEAD else "body"
-        limits = self._carrier.limits
-        limit_s = limits.head_timeout_s if what == "head" else limits.body_timeout_s
-        message = f"the {what} of the request did not arrive within {limit_s:g} s"
-        path = "" if self._head is None else self._head.path
-        refusal = Refusal(status=408, code="request_timeout", message=message)
-        self._refuse_for_good(refusal, path)
+        most = self._carrier.limits
+        if self._phase == _HEAD:
+            self._refuse_for_good(limits.head_late(most.head_timeout_s), "")
+        else:
+            path = "" if self._head is None else self._head.path
+            self._refuse_for_good(limits.body_late(most.body_timeout_s), path)
 
     # For the worker that ends.
 
@@ -571,10 +571,8 @@ class Client(asyncio.Protocol):
         if answering:
             self.transport.abort()
             return
-        message = (
-            "this is no HTTP request: a chunk of its body does not say its size, or has another"
-        )
-        self._refuse_for_good(Refusal(status=400, code="bad_request", message=message), "")
+        message = "a chunk of its body does not say its size, or has another"
+        self._refuse_for_good(limits.no_request(message), "")
 
     def _take_back(self, handler: web.RequestHandler) -> None:
         cast("Lent", self._lent).take_back()

@@ -11,6 +11,7 @@ from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router.counts import Counts
 from gpuserve.router.fast.client import Client
 from gpuserve.router.fast.ways import Way, Ways
+from gpuserve.router.limits import Bodies
 from gpuserve.router.links import KEEPALIVE_S, Links
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
@@ -25,10 +26,10 @@ _log = logging.getLogger("gpuserve.router")
 class FastServer:
     """Makes the protocol of each new connection; *slow* serves what is not carried by bytes."""
 
-    def __init__(self, tables: TableFile, links: Links, slow: PublicServer) -> None:
+    def __init__(self, tables: TableFile, links: Links, bodies: Bodies, slow: PublicServer) -> None:
         self.counts = Counts()
         self.links = links
-        self.held_bytes = 0
+        self.bodies = bodies
         self.draining = False
         self.now = 0
         self._tables = tables

@@ -1,4 +1,7 @@
-"""A router process of its own for each test, and upstreams for it to route to."""
+"""A router process of its own for each test, and upstreams for it to route to.
+
+Every test runs twice: with the fast path, and with aiohttp alone. Both must answer alike.
+"""
 
 import asyncio
 import json
@@ -34,6 +37,7 @@ class Box:
     stack: AsyncExitStack
     listening: socket.socket
     table: RoutingTable
+    fast: bool = True
     workers: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
     upstreams: dict[str, FakeUpstream] = field(default_factory=dict)
     http: Any = None
@@ -76,6 +80,7 @@ class Box:
             sys.executable,
             "-m",
             "gpuserve.router",
+            *([] if self.fast else ["--aiohttp-only"]),
             str(self.run_dir.path),
             str(slot),
             stdin=self.listening.fileno(),
@@ -155,8 +160,8 @@ def short_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("r")
 
 
-@pytest.fixture
-async def box(short_dir: Path) -> AsyncIterator[Box]:
+@pytest.fixture(params=[True, False], ids=["fast", "aiohttp"])
+async def box(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterator[Box]:
     """A run directory and a listening socket; no worker and no upstream yet."""
     run_dir = RunDir(short_dir)
     for directory in (run_dir.engine_socket("x").parent, run_dir.router_socket(0).parent):
@@ -165,7 +170,9 @@ async def box(short_dir: Path) -> AsyncIterator[Box]:
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         table = RoutingTable(instance="test", generation=0, routing=ROUTES, upstreams=())
-        box = Box(run_dir=run_dir, stack=stack, listening=listening, table=table)
+        box = Box(
+            run_dir=run_dir, stack=stack, listening=listening, table=table, fast=request.param
+        )
         box.http = await stack.enter_async_context(aiohttp.ClientSession())
         yield box
 

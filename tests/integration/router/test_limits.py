@@ -127,7 +127,7 @@ async def test_who_leaves_or_is_refused_gives_its_room_back(pair: Box) -> None:
 
 
 async def test_a_head_that_does_not_end_is_a_408_however_busy_the_client(pair: Box) -> None:
-    await limit(pair, head_timeout_s=1)
+    await limit(pair, head_timeout_s=2)
     idle = await wire(pair)
     used = await wire(pair, HEALTH)
     assert (await used.reply()).status == 200
@@ -157,7 +157,7 @@ async def test_a_head_that_does_not_end_is_a_408_however_busy_the_client(pair: B
 
 
 async def test_a_body_that_does_not_end_is_a_408_however_busy_the_client(pair: Box) -> None:
-    await limit(pair, body_timeout_s=1)
+    await limit(pair, body_timeout_s=2)
     for path, kind, framing in (
         (b"/v1/chat/completions", "error", b"Content-Length: 100000"),
         (b"/v1/messages", "type", b"Transfer-Encoding: chunked"),
