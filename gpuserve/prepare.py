@@ -6,7 +6,7 @@ the executables. Everything wrong with any of them is a problem with its place i
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,12 +47,14 @@ class Prepared:
     """A plan, or why there is none. `exit_status` is what `check` ends with.
 
     `plan` is None where the profile could not be read, a model is damaged, or there is no
-    hardware to plan for. It may hold a report that does not fit; `exit_status` says so.
+    hardware to plan for. It may hold a report that does not fit; `exit_status` says so. `facts`
+    are what is known about each model, by name.
     """
 
     plan: Plan | None
     problems: tuple[Problem, ...]
     exit_status: ExitStatus
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
 
 
 def prepare(
@@ -114,7 +116,7 @@ def prepare(
         status = ExitStatus.CONFIG
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
-    return Prepared(plan=_with_places(plan, found), problems=found, exit_status=status)
+    return Prepared(plan=_with_places(plan, found), problems=found, exit_status=status, facts=facts)
 
 
 def _described(machine_file: Path | None, gpu: str | None) -> Machine | None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gpuserve.errors import Problem
+from gpuserve.memory.explain import Term
 from gpuserve.memory.report import FitReport, Footprint, GpuShare, Grant, Verdict
 from gpuserve.plan import Launch
 from gpuserve.units import GIB, MIB, gib
@@ -61,6 +62,24 @@ def report_lines(report: FitReport, *, title: str) -> Iterator[Line]:
     yield Line("")
     for grant in report.grants:
         yield from _arithmetic(grant)
+
+
+def explain_lines(name: str, terms: Sequence[Term]) -> Iterator[Line]:
+    """Yield what `check --explain` prints: a figure, its formula and its source, term by term."""
+    yield Line(name, "bold")
+    if not terms:
+        yield Line("  nothing was planned for it: see the problems")
+    for term in terms:
+        size = "" if term.size_bytes is None else exact_size(term.size_bytes)
+        yield Line(f"  {term.name:<24}{size:>14}   {term.how}")
+        yield Line(f"  {'':<24}{'':>14}   {term.source}", "dim")
+
+
+def exact_size(count_bytes: int) -> str:
+    """Return GiB, MiB, or plain bytes, whichever shows the figure."""
+    if count_bytes < 10 * MIB:
+        return f"{count_bytes:,} B"
+    return gib(count_bytes) if count_bytes >= GIB // 100 else f"{count_bytes / MIB:.1f} MiB"
 
 
 def report_json(

@@ -9,12 +9,15 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from gpuserve.cli.main import say_problem
-from gpuserve.errors import ExitStatus
+from gpuserve.errors import ExitStatus, UsageError
+from gpuserve.memory.engine import resolve
+from gpuserve.memory.explain import Term, explained
 from gpuserve.prepare import Prepared, prepare
-from gpuserve.render import Line, report_json, report_lines
+from gpuserve.render import Line, explain_lines, report_json, report_lines
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CARDS",
         help='plan for these cards, for example "NVIDIA L4:2"',
     )
+    parser.add_argument(
+        "--explain", metavar="MODEL", help="every term of one model, with its formula and source"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -46,19 +52,40 @@ def run(args: argparse.Namespace) -> int:
     )
     for problem in prepared.problems:
         say_problem(problem)
+    terms = () if args.explain is None else _explained(prepared, args.explain)
     if args.json:
-        print(json.dumps(_document(prepared), indent=2, ensure_ascii=False))
+        document = _document(prepared)
+        if args.explain is not None:
+            document["explain"] = {"model": args.explain, "terms": [asdict(t) for t in terms]}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif args.explain is not None:
+        print_lines(explain_lines(args.explain, terms))
     elif prepared.plan is not None:
         print_lines(report_lines(prepared.plan.report, title=str(args.profile)))
     return prepared.exit_status
+
+
+def _explained(prepared: Prepared, name: str) -> tuple[Term, ...]:
+    """Return the terms of the model *name*; none where its profile has no plan."""
+    plan = prepared.plan
+    if plan is None:
+        return ()
+    spec = plan.profile.model(name)
+    if spec is None:
+        known = ", ".join(model.name for model in plan.profile.models)
+        raise UsageError(f'the profile has no model "{name}"', hint=f"models: {known}")
+    grant = next((g for g in plan.report.grants if g.model == spec.name), None)
+    if grant is None:
+        return ()
+    facts = prepared.facts[spec.name]
+    engine = resolve(spec, facts, cpu=plan.report.device == "cpu")
+    return explained(engine, facts, grant)
 
 
 def _document(prepared: Prepared) -> dict[str, object]:
     plan = prepared.plan
     if plan is not None:
         return report_json(plan.report, plan.launches, prepared.problems)
-    from dataclasses import asdict
-
     # Without a plan there was no hardware to plan for, or no profile that could be read.
     invalid = prepared.exit_status == ExitStatus.CONFIG
     return {

@@ -354,3 +354,20 @@ def test_weights_without_a_tokenizer_are_doubted_for_a_program_that_may_not_need
     (folder / "tokenizer.json").write_text("{}")
     assert main([*run_dir, "check", profile]) == 0
     assert "tokenizer" not in capsys.readouterr().err
+
+
+def test_one_model_is_explained_term_by_term(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 16384, concurrency = 4 }")
+    gpu = ["--gpu", "NVIDIA L4"]
+    assert main(["check", profile, *gpu, "--explain", "a"]) == 0
+    said = capsys.readouterr().out
+    assert "KV cache of a token           57,344 B   in all layers" in said
+    assert "vllm/v1/kv_cache_interface.py" in said
+    assert main(["check", profile, *gpu, "--explain", "a", "--json"]) == 0
+    explain = json.loads(capsys.readouterr().out)["explain"]
+    assert explain["model"] == "a"
+    assert {"name", "size_bytes", "how", "source"} == set(explain["terms"][0])
+    assert main(["check", profile, *gpu, "--explain", "b"]) == 2
+    assert 'no model "b"' in capsys.readouterr().err
