@@ -1,30 +1,32 @@
-"""Would a code model answer this better than a general one? Rules first, explained, bounded.
+"""Would a code model answer this better than a general one? A trained table, explained, bounded.
 
-The last user turn is scored; earlier turns count in full when it is short or says little and by
-half otherwise ("what if the input has duplicates?" is about what came before); the system
-prompt is scored apart, because joined to the text it drowns the question.
+The last user turn is scored. Where it is short or says little ("what if there are several?"),
+what came before counts as well: a conversation keeps its model until a turn is plainly of the
+other kind. The system prompt and the tools on offer are looked at for a coding agent's signature
+only, because joined to the text they drown the question.
 """
 
 import math
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Literal
 
-from gpuserve.routing.signs import Sign, balance, signs_of, word_signs_of
+from gpuserve.routing.agents import scene_terms, turn_terms
+from gpuserve.routing.model import Model, Weighed, shipped
+from gpuserve.routing.tokens import seen_in
 from gpuserve.routing.turns import Turns
-from gpuserve.routing.vocabulary import CODING_TOOLS
 
-# Log-odds without any sign. Of 2,318 prompts from public sets that show none, 5 % are about code
-# (log-odds -2.9); the prior stays nearer to even, so that one plain sign and a half decide.
-PRIOR = -1.0
 # Below and above: unsure, so the profile's default answers.
 UNSURE = (0.42, 0.58)
 
 # Bytes, because a Chinese sentence has a third of the characters of an English one.
-_SHORT_BYTES = 60
-_SAYS_LITTLE = 0.7
-_CONTEXT_CAP = 4.0
-_SYSTEM_WEIGHT = 0.4
-_SYSTEM_CAP = 5.0
+_SHORT_BYTES = 30
+# Log-odds of a turn between which it may be about what came before: follow-ups in full sentences
+# lean to general, because most of what has no word of programming is.
+_SAYS_LITTLE = (-2.3, 1.0)
+_CONTEXT_CAP = 3.0
+_REPLY_WEIGHT = 0.5
+_MOST = 12.0  # log-odds beyond which a probability means nothing any more
 _SHOWN = 4
 
 
@@ -32,7 +34,8 @@ _SHOWN = 4
 class Verdict:
     """The answer: `score` is the probability of code, 0 to 1.
 
-    `reasons` are the signs that weighed most, such as `"python +2.8"`, the heaviest first.
+    `reasons` are the words and marks that weighed most, in log-odds, such as `"python +2.8"`,
+    the heaviest first.
     """
 
     route: Literal["code", "general", "unsure"]
@@ -40,47 +43,62 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def classify(turns: Turns) -> Verdict:
-    """Return the verdict on *turns*; the time does not grow with their length."""
-    own = signs_of(turns.last)
-    own_balance = balance(own)
-    signs = list(own)
-    total = PRIOR + own_balance
-    if turns.context:
-        context = signs_of(turns.context)
-        unsure = abs(PRIOR + own_balance) < _SAYS_LITTLE
-        # As many characters are at least as many bytes: no more of a long turn need be looked at.
-        head = turns.last[:_SHORT_BYTES]
-        says_little = unsure or len(head.encode("utf-8", "replace")) < _SHORT_BYTES
-        factor = 1.0 if says_little else 0.5
-        total += _capped(balance(context), _CONTEXT_CAP) * factor
-        signs += [Sign(f"earlier: {s.name}", s.weight * factor) for s in context]
-    scene = _scene(turns)
-    if scene:
-        total += _capped(balance(scene), _SYSTEM_CAP) * _SYSTEM_WEIGHT
-        signs += [Sign(f"system: {s.name}", s.weight * _SYSTEM_WEIGHT) for s in scene]
-    score = 1 / (1 + math.exp(-_capped(total, 30.0)))
-    return Verdict(route=_route(score), score=score, reasons=_reasons(signs))
+def classify(
+    turns: Turns, *, unsure: tuple[float, float] = UNSURE, model: Model | None = None
+) -> Verdict:
+    """Return the verdict on *turns*; the time does not grow with their length.
+
+    A score from the first to the second bound of *unsure* is a verdict of its own. *model* is the
+    table to go by; None: the one that comes with gpuserve.
+    """
+    model = model or shipped()
+    seen = seen_in(turns.last)
+    own = model.weigh(seen)
+    total = model.prior + own.total
+    terms = own.terms
+    if turns.earlier and _says_little(turns.last, total):
+        context = _context(turns, model)
+        counted = max(-_CONTEXT_CAP, min(_CONTEXT_CAP, context.total))
+        share = counted / context.total if context.total else 0.0
+        total += counted
+        terms |= {f"earlier: {name}": w * share for name, w in context.terms.items()}
+    agent = scene_terms(turns.system, turns.tools)
+    if agent:
+        total += sum(agent.values())
+        terms |= {f"system: {name}": weight for name, weight in agent.items()}
+    agent = turn_terms(seen.lowered)
+    if agent:
+        total += sum(agent.values())
+        terms |= agent
+    score = 1 / (1 + math.exp(-max(-_MOST, min(_MOST, total))))
+    return Verdict(route=_route(score, unsure), score=score, reasons=_reasons(terms))
 
 
-def _scene(turns: Turns) -> list[Sign]:
-    # Schemas of functions are full of "string" and "object" whatever the tools are for, so in a
-    # system prompt only strong words vote.
-    signs = [s for s in word_signs_of(turns.system) if abs(s.weight) >= 2.5] if turns.system else []
-    coding = [name for name in turns.tools if name.lower() in CODING_TOOLS]
-    return signs + [Sign(f"tool {name}", 5.0) for name in coding[:2]]
+def _says_little(last: str, own: float) -> bool:
+    """Whether a turn of *own* log-odds may be about what came before it."""
+    # As many characters are at least as many bytes: no more of a long turn need be looked at.
+    short = len(last[:_SHORT_BYTES].encode("utf-8", "replace")) < _SHORT_BYTES
+    return short or _SAYS_LITTLE[0] < own < _SAYS_LITTLE[1]
 
 
-def _route(score: float) -> Literal["code", "general", "unsure"]:
-    if score < UNSURE[0]:
+def _context(turns: Turns, model: Model) -> Weighed:
+    """Return what was said before the last turn, by both sides, as one sum."""
+    asked = model.weigh(seen_in("\n".join(turns.earlier)))
+    total, terms = model.prior + asked.total, asked.terms
+    if turns.reply:
+        reply = model.weigh(seen_in(turns.reply))
+        total += (model.prior + reply.total) * _REPLY_WEIGHT
+        terms = terms | {n: w * _REPLY_WEIGHT for n, w in reply.terms.items() if n not in terms}
+    return Weighed(total, terms)
+
+
+def _route(score: float, unsure: tuple[float, float]) -> Literal["code", "general", "unsure"]:
+    if score < unsure[0]:
         return "general"
-    return "code" if score > UNSURE[1] else "unsure"
+    return "code" if score > unsure[1] else "unsure"
 
 
-def _reasons(signs: list[Sign]) -> tuple[str, ...]:
-    heaviest = sorted(signs, key=lambda s: -abs(s.weight))[:_SHOWN]
-    return tuple(f"{s.name} {s.weight:+.1f}" for s in heaviest) or ("no sign of code",)
-
-
-def _capped(value: float, limit: float) -> float:
-    return max(-limit, min(limit, value))
+def _reasons(terms: dict[str, float]) -> tuple[str, ...]:
+    heaviest = nlargest(_SHOWN, terms.items(), key=lambda term: (abs(term[1]), term[0]))
+    shown = [f"{name} {weight:+.1f}" for name, weight in heaviest if abs(weight) >= 0.05]
+    return tuple(shown) or ("no sign of code",)

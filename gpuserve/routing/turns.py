@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from gpuserve.routing.signs import HEAD_CHARS, TAIL_CHARS
+from gpuserve.routing.tokens import HEAD_CHARS, TAIL_CHARS
 
 # More parts, turns or tools than these are not looked at: the oldest turns decide nothing, and
 # a request of a million parts must not cost a million looks.
 _PARTS = 64
 _TURNS = 40
-_CONTEXT_TURNS = 4
-_CONTEXT_CHARS = 600
+_EARLIER_TURNS = 4
+_EARLIER_CHARS = 600
 _TOOLS = 24
 
 
@@ -24,13 +24,17 @@ _TOOLS = 24
 class Turns:
     """What was said last by the user, before that, and by the one who set the scene.
 
-    `tools` are the names of the functions on offer.
+    `earlier` are the user's turns before the last, the latest first, `reply` is what the assistant
+    said before the last; both shortened. `tools` are the names of the functions
+    on offer. `answers_tool` is whether the request passes on what a tool returned.
     """
 
     last: str = ""
-    context: str = ""
+    earlier: tuple[str, ...] = ()
+    reply: str = ""
     system: str = ""
     tools: tuple[str, ...] = ()
+    answers_tool: bool = False
 
 
 def turns_of(body: dict[str, Any]) -> Turns:
@@ -76,26 +80,31 @@ def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]
     # A turn that answers a tool call has no text of the user's: what the user said last before
     # it still stands, and so does the route.
     last: str | None = None
-    context: list[str] = []
+    earlier: list[str] = []
+    reply = ""
     scene = [system] if system else []
     for message in reversed(said[-_TURNS:]):
         role, text = _turn(message)
-        if role == "user" and text:
+        if not text:
+            continue
+        if role == "user":
             if last is None:
                 last = text
-            elif len(context) < _CONTEXT_TURNS:
-                context.append(text[:_CONTEXT_CHARS])
-        elif role == "assistant" and "```" in text[: HEAD_CHARS + TAIL_CHARS]:
-            context.append(text[:_CONTEXT_CHARS] if last is not None else "")
+            elif len(earlier) < _EARLIER_TURNS:
+                earlier.append(text[:_EARLIER_CHARS])
+        elif role == "assistant" and last is not None and not reply:
+            reply = text[:_EARLIER_CHARS]
     for message in islice(said, 2):
         role, text = _turn(message)
         if role in ("system", "developer") and text:
             scene.append(text)
     return Turns(
         last=last or "",
-        context="\n".join(context),
+        earlier=tuple(earlier),
+        reply=reply,
         system="\n".join(scene),
         tools=tools,
+        answers_tool=bool(said) and _answers_tool(said[-1]),
     )
 
 
@@ -106,6 +115,17 @@ def _turn(message: object) -> tuple[str, str]:
         return "", ""
     role = message.get("role")
     return (role if isinstance(role, str) else ""), text_of(message.get("content"))
+
+
+def _answers_tool(message: object) -> bool:
+    """Whether *message* is what a tool returned, in the form of any of the three APIs."""
+    if not isinstance(message, dict):
+        return False
+    if message.get("role") in ("tool", "function") or message.get("type") == "function_call_output":
+        return True
+    content = message.get("content")
+    parts = content[:_PARTS] if isinstance(content, list) else ()
+    return any(isinstance(p, dict) and p.get("type") == "tool_result" for p in parts)
 
 
 def _tool_names(tools: object) -> Iterable[str]:

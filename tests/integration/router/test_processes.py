@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.integration.router.conftest import CODE, GENERAL, Box
+from tests.unit.routing.prompts import an_unsure_prompt
 
 
 async def test_the_holder_keeps_the_socket_open_and_nothing_else(box: Box) -> None:
@@ -90,7 +91,7 @@ async def test_the_control_socket_reports_what_went_to_each_upstream(pair: Box) 
 
 
 async def test_unsure_verdicts_are_counted_and_go_to_the_default(pair: Box) -> None:
-    answer = await pair.chat("How can I generate a list of consecutive numbers?")
+    answer = await pair.chat(an_unsure_prompt())
     assert answer.told("model") == "chat"
     text = (await pair.get("/metrics")).body.decode()
     assert "gpuserve_router_unsure_total 1.0" in text

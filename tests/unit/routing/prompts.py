@@ -1,5 +1,8 @@
 """Prompts of our own with the route that they should take: written for this, quoting nobody."""
 
+from gpuserve.routing.classify import classify
+from gpuserve.routing.turns import turns_of
+
 CODE = [
     "Write a Python function that merges two sorted lists",
     "fix this: TypeError: cannot read properties of undefined",
@@ -72,3 +75,27 @@ GENERAL = [
     "Quelle est la recette des crêpes ?",
     '{"query": "Suggest a name for a vegan restaurant", "language": "en", "format": "json"}',
 ]
+
+# One of these is unsure whatever the weights are; the first that is.
+_AMBIGUOUS = (
+    "How can I generate a list of numbers?",
+    "How can I remove duplicates from a list of names?",
+    "make a table with three columns",
+    "how do I sort them by date",
+    "find the largest value",
+    "convert it to a list",
+    "print the calendar of next month",
+    "split the file",
+    "count the words in a text",
+    "why is my page empty",
+    "write a program for the evening",
+    "rename all of them at once",
+    "is there a shorter way to say the same thing",
+    "generate ten random names",
+)
+
+
+def an_unsure_prompt() -> str:
+    """Return a prompt that the classifier is unsure about."""
+    turns = ((prompt, turns_of({"prompt": prompt})) for prompt in _AMBIGUOUS)
+    return next(prompt for prompt, said in turns if classify(said).route == "unsure")

@@ -15,10 +15,11 @@ from gpuserve.routing.choose import (
 )
 from gpuserve.routing.request import Need, need_of
 from gpuserve.routing.table import RoutingTable, Upstream
+from tests.unit.routing.prompts import an_unsure_prompt
 
 CODE = {"messages": [{"role": "user", "content": "Write a Python function that parses yaml"}]}
 GENERAL = {"messages": [{"role": "user", "content": "Write a poem about a garden"}]}
-UNSURE = {"messages": [{"role": "user", "content": "How can I generate a list of numbers?"}]}
+UNSURE = {"messages": [{"role": "user", "content": an_unsure_prompt()}]}
 ABLE = Capabilities(chat=True, tools=True, images=True, embeddings=False, max_model_len=8192)
 ROUTING = RoutingSpec(code="coder", general="chat", default="chat")
 

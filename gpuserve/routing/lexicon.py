@@ -1,0 +1,103 @@
+"""Words sorted into classes: names of languages, concepts, hints, and what other prompts speak of.
+
+A class has one weight for all its words, so that a word which no training prompt has still
+counts for something. Phrases use up their words: "zip code" says nothing about "code".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from gpuserve.routing.tokens import Seen, is_other_script, is_spaced, tokens_of
+
+# Classes that vote together only: "write … function", whatever stands between.
+MAKE, THING = "make", "thing"
+# How many words behind the verb the thing may stand: "write a short and fast function".
+_REACH = 6
+_STEM_CHARS = range(7, 1, -1)
+# Articles and conjunctions that Arabic and Hebrew write together with the word.
+_PREFIXES = ("ال", "وال", "بال", "و", "ب", "ل", "ה", "ב", "ל", "ו", "ש", "מ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lexicon:
+    """Entry to class: `words`, `pairs` of tokens, `stems`, `parts` of text without spaces."""
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    pairs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    stems: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    make: frozenset[str] = frozenset()
+    thing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry of a class that stands in a text."""
+
+    entry: str
+    group: str
+
+
+def hits_in(seen: Seen, lexicon: Lexicon) -> list[Hit]:
+    """Return the entries of *lexicon* in what was *seen*, in no particular order."""
+    pairs = lexicon.pairs
+    found = [pair for pair in seen.pairs if pair in pairs]
+    hits = [Hit(f"{a} {b}", pairs[a, b]) for a, b in found]
+    used = {word for pair in found for word in pair}
+    words = lexicon.words
+    hits += [Hit(word, words[word]) for word in seen.words if word in words and word not in used]
+    if seen.others:
+        hits += _other_scripts(seen, lexicon)
+    return hits
+
+
+def asks_to_program(seen: Seen, lexicon: Lexicon) -> bool:
+    """Whether a verb such as "write" has a thing such as "function" a few words behind it."""
+    if lexicon.make.isdisjoint(seen.words) or lexicon.thing.isdisjoint(seen.words):
+        return False
+    verb_at = -_REACH - 1
+    for at, token in enumerate(seen.tokens):
+        if token in lexicon.make:
+            verb_at = at
+        elif token in lexicon.thing and at - verb_at <= _REACH:
+            return True
+    return False
+
+
+def entry_kind(entry: str) -> str:
+    """Return how *entry* is looked for: `word`, `pair`, `stem` or `part`."""
+    if is_other_script(entry) and not is_spaced(entry):
+        return "part"
+    if len(tokens_of(entry)) > 1:
+        return "pair"
+    return "stem" if is_other_script(entry) else "word"
+
+
+def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[Hit]:
+    unspaced = False
+    for run in seen.others:
+        if is_spaced(run):
+            stem = _stem(run, lexicon.stems)
+            if stem:
+                yield Hit(stem, lexicon.stems[stem])
+        else:
+            unspaced = True
+    if unspaced:
+        lowered = seen.lowered
+        for part, group in lexicon.parts.items():
+            if part in lowered:
+                yield Hit(part, group)
+
+
+def _stem(word: str, stems: Mapping[str, str]) -> str | None:
+    for size in _STEM_CHARS:
+        if word[:size] in stems:
+            return word[:size]
+    if "֐" <= word[0] <= "ۿ":
+        for prefix in _PREFIXES:
+            if word.startswith(prefix) and len(word) > len(prefix) + 2:
+                bare = word[len(prefix) :]
+                for size in _STEM_CHARS:
+                    if bare[:size] in stems:
+                        return bare[:size]
+    return None
