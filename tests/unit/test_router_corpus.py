@@ -1,22 +1,29 @@
 """The prompts that the router's classifier learns from are well formed and may be shipped."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
 
 CORPUS = Path(__file__).parents[2] / "scripts" / "router_corpus"
 FIELDS = {"id", "messages", "label", "lang", "source", "licence", "kind"}
-PERMISSIVE = {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0"}
+PERMISSIVE = {
+    *("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0"),
+}
 ROLES = {"system", "user", "assistant", "tool"}
 MAX_TOTAL_BYTES = 6_000_000  # the repository is cloned by people who never train a classifier
 
 
 def rows() -> dict[str, list[dict[str, object]]]:
     """The rows of every file of the corpus by the file's name."""
-    return {
-        path.name: [json.loads(line) for line in path.read_text("utf-8").rstrip("\n").split("\n")]
-        for path in sorted(CORPUS.glob("*.jsonl"))
-    }
+    paths = sorted([*CORPUS.glob("*.jsonl"), *CORPUS.glob("*.jsonl.gz")])
+    return {path.name: [json.loads(line) for line in lines_of(path)] for path in paths}
+
+
+def lines_of(path: Path) -> list[str]:
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    return text.rstrip("\n").split("\n")
 
 
 def conversation(row: dict[str, object]) -> str:

@@ -11,10 +11,11 @@ from gpuserve.profile.spec import RouteSpec, RoutingSpec
 from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.request import Need, need_of
 from gpuserve.routing.table import RoutingTable, Upstream, stated_capabilities
+from tests.unit.routing.prompts import an_unsure_prompt
 
 CODE = "Write a Python function that parses yaml"
 GENERAL = "Write a poem about a garden"
-UNSURE = "How can I generate a list of numbers?"
+UNSURE = an_unsure_prompt()
 ABLE = Capabilities(
     chat=True, tools=True, images=False, embeddings=False, max_model_len=8192, max_num_seqs=4
 )
