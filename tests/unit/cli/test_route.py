@@ -21,7 +21,7 @@ def test_a_prompt_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["route", "fix this TypeError in app.py"]) == 0
     out = capsys.readouterr().out
     assert "route       code\n" in out
-    assert "file name +" in out
+    assert "typeerror +" in out
 
 
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
