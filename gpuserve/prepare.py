@@ -15,6 +15,7 @@ from gpuserve.machine.checkpoint import CheckpointError, read_facts
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.report import Verdict
 from gpuserve.plan import Plan
+from gpuserve.plandiff import as_held, with_held_launches, with_held_memory
 from gpuserve.planning import Executable, make_plan
 from gpuserve.prepare_here import (
     build_doubts,
@@ -64,8 +65,11 @@ def prepare(
     gpu: str | None = None,
     run_dir: Path | None = None,
     environment: Mapping[str, str],
+    running: Plan | None = None,
 ) -> Prepared:
     """Return the plan for the profile in *profile_path* with sockets in *run_dir*.
+
+    With *running*, a plan in force, engines that the profile does not change keep what they hold.
 
     `environment` is this process's: its CUDA_VISIBLE_DEVICES says which GPUs are ours.
     `machine_file` or `gpu` ("NVIDIA L4:2") plan for hardware that is not here; a missing vLLM
@@ -101,13 +105,15 @@ def prepare(
     if elsewhere is None:
         absent = (*absent, *here_doubts(profile, source, facts, machine, installs, environment))
     plan = make_plan(
-        profile,
-        machine,
+        as_held(profile, running) if running else profile,
+        with_held_memory(machine, profile, running) if running else machine,
         device=device,
         facts=facts,
         executables=executables,
         run_dir=run_dir,
     )
+    if running is not None:
+        plan = with_held_launches(plan, profile, running)
     impatient = stop_time_caution(profile)
     judged = (*plan.report.problems, *((impatient,) if impatient else ()))
     found = (*unsure, *doubts, *misused, *(placed(p, source) for p in judged), *absent)

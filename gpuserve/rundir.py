@@ -45,6 +45,11 @@ class RunDir:
         return self.path / "plan.json"
 
     @property
+    def previous(self) -> Path:
+        """previous.json: the plan to go back to, while engines start with a new one."""
+        return self.path / "previous.json"
+
+    @property
     def routing(self) -> Path:
         """routing.json: what the router workers route by; replaced atomically."""
         return self.path / "routing.json"

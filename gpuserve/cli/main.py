@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "what runs, since when, and why not",
     "logs": "an engine's own output",
     "events": "what gpuserve decided, when and why",
+    "reload": "put a changed profile in force, touching only what it changes",
     "restart": "drain a model, stop its engine and start it again",
     "stop": "drain a model and stop its engine; it stays stopped",
     "start": "start a model that was stopped or has Failed",

@@ -44,6 +44,7 @@ def lines(status: dict[str, Any]) -> list[str]:
     shown = [
         f"{status['router']['url']}  profile {status['profile']}",
         *(f"fault: {fault}" for fault in status["faults"]),
+        *_reload(status["reload"]),
         "",
     ]
     rows: list[tuple[str, ...]] = [
@@ -84,8 +85,18 @@ def _memory(models: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def _reload(reload: dict[str, Any] | None) -> list[str]:
+    """What the last reload does, or has left undone; nothing once all is as the profile says."""
+    if reload is None or reload["state"] == "done":
+        return []
+    models = "; ".join(f"{name}: {words}" for name, words in reload["models"].items())
+    return [f"reload of {reload['profile']} ({reload['state']}): {models}"]
+
+
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     name, state, _, why = words(model)
+    if model["pending"]:
+        why = f"{why}; new settings at its next start".lstrip("; ")
     since = duration(model["since_s"])
     memory = model["memory"]
     tokens = memory["actual"].get("kv_cache_tokens")

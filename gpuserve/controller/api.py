@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from gpuserve import __version__
+from gpuserve import __version__, jsonvalues
 from gpuserve.controller.run import Controller
 from gpuserve.controller.status import model_status, upstream_status
 from gpuserve.lifecycle.audit import Why
@@ -32,13 +34,14 @@ VERBS: dict[str, Callable[[], Event]] = {
 
 
 def application(controller: Controller) -> web.Application:
-    """Return the application: GET /status, POST /models/NAME/VERB, POST /down."""
+    """Return the application: GET /status, POST /models/NAME/VERB, /down and /reload."""
     app = web.Application()
     app.add_routes(
         [
             web.get("/status", _status(controller)),
             web.post("/models/{name}/{verb}", _command(controller)),
             web.post("/down", _down(controller)),
+            web.post("/reload", _reload(controller)),
         ]
     )
     return app
@@ -56,6 +59,7 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "profile": profile.path,
         "keeper_pid": controller.keeper_pid,
         "stopping": controller.stopping,
+        "reload": _reload_status(controller),
         "state_dir": controller.instance.state_dir,
         "faults": controller.faults,
         "router": {"url": controller.instance.url, "workers": profile.server.workers},
@@ -117,6 +121,56 @@ def _asked_by(request: web.Request, verb: str) -> Why:
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         figures["pid"], figures["uid"], _ = struct.unpack("3i", packed)
     return Why(text=f"the operator asked for it ({verb})", cause="operator", figures=figures)
+
+
+def _reload(controller: Controller) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        reloader = controller.reloader
+        if controller.stopping:
+            return _refusal(409, "gpuserve is stopping")
+        if reloader.busy:
+            return _refusal(409, "a reload is under way; `gpuserve status` shows it")
+        reloader.busy = True
+        accepted = False
+        try:
+            profile = Path(asked.get("profile") or controller.plan.profile.path)
+            proposal = await reloader.check(profile)
+            gone = request.transport is None or request.transport.is_closing()
+            accepted = proposal.plan is not None and not asked.get("dry_run") and not gone
+            number = None
+            if accepted:
+                number = reloader.begin(proposal).number
+                controller.reload(proposal)
+            elif not asked.get("dry_run"):
+                reloader.refuse(proposal)
+        finally:
+            reloader.busy = accepted
+        return web.json_response(
+            {
+                "accepted": accepted,
+                "number": number,
+                "exit_status": proposal.exit_status,
+                "profile": proposal.profile,
+                "problems": jsonvalues.plain(proposal.problems),
+                "diff": jsonvalues.plain(proposal.diff),
+            }
+        )
+
+    return handler
+
+
+def _reload_status(controller: Controller) -> dict[str, Any] | None:
+    progress = controller.reloader.progress
+    if progress is None:
+        return None
+    return {
+        "number": progress.number,
+        "profile": progress.profile,
+        "state": progress.state,
+        "since_s": round(time.monotonic() - progress.since_s, 3),
+        "models": progress.models,
+    }
 
 
 def _refusal(status: int, message: str, **more: object) -> web.Response:

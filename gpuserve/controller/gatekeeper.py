@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ DRIVER_S = 10.0
 class Gatekeeper:
     """Looks at what is Queued whenever it is woken, and each second while anything is."""
 
-    def __init__(self, replicas: Mapping[str, Replica], profile: Path) -> None:
+    def __init__(self, replicas: Mapping[str, Replica], profile: Callable[[], Path]) -> None:
         self._replicas = replicas
         self._profile = profile
         self._wake = asyncio.Event()
@@ -126,7 +126,7 @@ class Gatekeeper:
         repo, revision = replica.launch.weights or "", replica.launch.revision
         if not await asyncio.to_thread(weights_here, repo, revision):
             replica.explain(f"fetching the weights of {repo}")
-            fetched = await fetch(self._profile, replica.name, replica.note)
+            fetched = await fetch(self._profile(), replica.name, replica.note)
             if fetched.reason is not None:
                 replica.miss_weights(fetched.reason, hopeless=fetched.hopeless, epoch=epoch)
                 return

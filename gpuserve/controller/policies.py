@@ -1,5 +1,7 @@
 """From what a profile and a plan say to what lifecycle, gate and routing table need. Pure."""
 
+from dataclasses import replace
+
 from gpuserve.lifecycle.backoff import BackoffPolicy
 from gpuserve.lifecycle.gate import Waiter
 from gpuserve.lifecycle.states import BackingOff, Failed, Queued, Starting, State, Stopped
@@ -23,6 +25,11 @@ def policy_of(patience: Patience) -> Policy:
         # A download is tried again at leisure: 30 s where the profile says nothing.
         fetch_again_s=15 * patience.restart_backoff_s,
     )
+
+
+def on_trial(policy: Policy) -> Policy:
+    """Return the policy of an engine that has a way back: it is taken after one failure."""
+    return replace(policy, restart_limit=1)
 
 
 def waiter_of(launch: Launch) -> Waiter:

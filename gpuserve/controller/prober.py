@@ -13,6 +13,7 @@ from gpuserve.lifecycle.states import ProbeMissed, ProbePassed, StallSeen, Start
 from gpuserve.machine.ports import listener
 from gpuserve.machine.probe import Probe
 from gpuserve.machine.processes import descendants, everything
+from gpuserve.plan import Launch
 
 STARTING_S = 0.5
 READY_S = 2.5
@@ -29,9 +30,10 @@ class Box(Protocol):
 class Prober:
     """Probes one engine while its state asks for it."""
 
-    def __init__(self, replica: Replica, probe: Probe, routers: Routers, box: Box) -> None:
+    def __init__(self, replica: Replica, routers: Routers, box: Box) -> None:
         self._replica = replica
-        self._probe = probe
+        self._probe = probe_of(replica.launch)
+        self._probed = replica.launch
         self._routers = routers
         self._box = box
         self._watch = _fresh()
@@ -50,6 +52,9 @@ class Prober:
 
     async def _look(self) -> None:
         replica, epoch = self._replica, self._replica.epoch
+        if replica.launch is not self._probed:
+            await self._probe.close()
+            self._probe, self._probed = probe_of(replica.launch), replica.launch
         starting = isinstance(replica.state, Starting)
         if starting and epoch != self._watched_epoch:
             self._watch, self._watched_epoch = _fresh(), epoch
@@ -106,6 +111,11 @@ class Prober:
             return STARTING_S
         limit_s = self._replica.launch.patience.liveness_timeout_s
         return MISSED_S if self._misses else min(READY_S, limit_s / 4)
+
+
+def probe_of(launch: Launch) -> Probe:
+    """Return a probe of the engine that *launch* starts."""
+    return Probe(socket=launch.socket, port=launch.port)
 
 
 def _fresh() -> Watch:

@@ -56,6 +56,11 @@ class Memory:
             self._engines[name] = after
             self._write()
 
+    def forget(self, name: str) -> None:
+        """Drop an engine's record."""
+        if self._engines.pop(name, None) is not None:
+            self._write()
+
     def _write(self) -> None:
         draft = self._path.with_name(self._path.name + ".new")
         rows = {name: asdict(row) for name, row in self._engines.items()}

@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +60,7 @@ from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.machine.ports import why_not_bindable
 from gpuserve.machine.processes import age_s, descendants, everything, same
 from gpuserve.plan import Launch
+from gpuserve.plandiff import starts_alike
 from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
 from gpuserve.shim.run import read_launch
@@ -112,7 +113,9 @@ class Replica:
         self.last_error: str | None = None
         self.weights_here = False
         self.cache: dict[str, str] = {}  # labels of vLLM's cache_config_info
+        self.cause: str | None = None  # the word for `reason`
         self.drift: Why | None = None  # what it holds otherwise than planned
+        self._next = launch
         self._policy = policy
         self._box = box
         self._epoch = 0
@@ -128,6 +131,30 @@ class Replica:
     def name(self) -> str:
         """The engine's name in the profile."""
         return self.launch.name
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it runs with a launch that is not to be used again."""
+        return self._next is not self.launch
+
+    @property
+    def next_launch(self) -> Launch:
+        """How it will be started next."""
+        return self._next
+
+    def expect(self, launch: Launch, policy: Policy) -> None:
+        """Have the next start use *launch*; patience and names count from now on."""
+        self._policy = policy
+        self._next = launch
+        if not self.state.alive or starts_alike(self.launch, launch):
+            self._take_up()
+        else:
+            self.launch = replace(self.launch, patience=launch.patience, aliases=launch.aliases)
+
+    def _take_up(self) -> None:
+        if self.outdated:
+            self.weights_here = self.weights_here and self.launch.weights == self._next.weights
+            self.launch = self._next
 
     @property
     def epoch(self) -> int:
@@ -184,7 +211,11 @@ class Replica:
         """Take over the shim *pid*, which an earlier controller started."""
         self.weights_here = True
         with suppress(OSError, ValueError, KeyError):
-            self._launch_id = read_launch(self._box.run_dir.launch(self.name)).launch_id
+            runs = read_launch(self._box.run_dir.launch(self.name))
+            self._launch_id = runs.launch_id
+            as_it_runs = replace(self.launch, argv=runs.argv)
+            if not starts_alike(as_it_runs, self.launch):
+                self.launch = as_it_runs
         found = self.status()
         if found is not None:
             self.since_s -= age_s(found.shim_start_ticks)
@@ -201,6 +232,8 @@ class Replica:
             before, "after", None
         )
         self.state = after
+        if not after.alive:
+            self._take_up()
         if changed:
             if isinstance(after, BackingOff):
                 commands = tuple(_spread(command) for command in commands)
@@ -219,6 +252,7 @@ class Replica:
         if type(self.state) is not type(before):
             self._disarm()
         said = why or because(before, event, self._policy)
+        self.cause = said.cause
         reason = why.text if why else None
         asked_to_end = isinstance(event, Exited) and isinstance(before, Stopping | Killing)
         if isinstance(self.state, Ready | Stopped | Starting):
@@ -255,7 +289,7 @@ class Replica:
     def _event(self) -> str:
         """Return the word for what has just been entered."""
         state = self.state
-        if isinstance(state, Failed) and state.failures >= self._policy.restart_limit:
+        if isinstance(state, Failed) and state.failures >= self._policy.restart_limit > 1:
             return "crash_loop"
         if isinstance(state, Ready) and self._box.memory.of(self.name).troubled:
             return "recovered"

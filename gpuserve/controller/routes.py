@@ -22,13 +22,11 @@ class Routes:
     def __init__(
         self,
         run_dir: RunDir,
-        plan: Plan,
         routers: Routers,
         memory: Memory,
         say: Callable[[str], None],
     ) -> None:
         self._run_dir = run_dir
-        self._plan = plan
         self._routers = routers
         self._memory = memory
         self._say = say
@@ -47,15 +45,15 @@ class Routes:
         before, self._unreachable = self._unreachable, dict(unreachable)
         return before != self._unreachable
 
-    async def publish(self, replicas: Mapping[str, Replica], *, stopping: bool) -> None:
+    async def publish(self, plan: Plan, replicas: Mapping[str, Replica], *, stopping: bool) -> None:
         """Write routing.json and tell the workers; a full disk is said, not fatal."""
         async with self._lock:
             self._generation += 1
             table = table_of(
-                self._plan.profile,
+                plan.profile,
                 instance=str(self._run_dir.path),
                 generation=self._generation,
-                launches=self._plan.launches,
+                launches=plan.launches,
                 states={
                     name: self._word(replica, stopping=stopping)
                     for name, replica in replicas.items()

@@ -5,29 +5,32 @@ runs in a thread with a deadline.
 """
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gpuserve import __version__
+from gpuserve import __version__, jsonvalues
 from gpuserve.controller import elsewhere, policies, strays
 from gpuserve.controller.audit import Audit
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.notify import Notifiers, not_told
-from gpuserve.controller.prober import Prober
+from gpuserve.controller.prober import Prober, probe_of
+from gpuserve.controller.reload import Proposal, Reloader
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.routes import Routes
 from gpuserve.controller.status import memory_status
 from gpuserve.errors import ExitStatus
-from gpuserve.keeperconf import engine_program, router_program
+from gpuserve.keeperconf import KeptEngine, engine_program, keeper_conf, router_program
 from gpuserve.lifecycle.audit import Entry, Why
 from gpuserve.lifecycle.drift import drift
 from gpuserve.lifecycle.states import (
@@ -49,10 +52,10 @@ from gpuserve.lifecycle.states import (
 )
 from gpuserve.machine import cgroup, families, statedir
 from gpuserve.machine.auditlog import AuditLog
-from gpuserve.machine.files import overwrite_file
+from gpuserve.machine.files import overwrite_file, replace_file
 from gpuserve.machine.instance import Instance, release
+from gpuserve.machine.instance import write as write_instance
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
-from gpuserve.machine.probe import Probe
 from gpuserve.machine.processes import descendants, everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
@@ -89,7 +92,7 @@ class Controller:
         workers = plan.profile.server.workers
         self._router_slots = range(workers + 1)
         self._routers = Routers(run_dir, range(1, 2 * workers + 1))
-        self._routes = Routes(run_dir, plan, self._routers, self.memory, self.audit.say)
+        self._routes = Routes(run_dir, self._routers, self.memory, self.audit.say)
         self.unreachable: dict[str, str] = {}  # servers elsewhere, and why
         self._silent: dict[int, int] = {}  # router slots, and for how many looks
         # Processes that were once below a shim, also under a controller before this one.
@@ -98,7 +101,10 @@ class Controller:
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas: dict[str, Replica] = {}
-        self._gate = Gatekeeper(self.replicas, Path(plan.profile.path))
+        self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path))
+        self._loops: dict[str, tuple[asyncio.Task[None], ...]] = {}
+        self._unplanned: set[str] = set()  # engines that an earlier controller should have ended
+        self.reloader = Reloader(self)
 
     # ── what replicas ask of us ──────────────────────────────────────────────────────────
 
@@ -127,6 +133,7 @@ class Controller:
             replica.kill_tree()
         if isinstance(replica.state, Ready):
             self._judge_memory(replica)
+        self.reloader.settled(replica)
         self._tell_service()
 
     def _judge_memory(self, replica: Replica) -> None:
@@ -173,10 +180,8 @@ class Controller:
         kept = await self._keeper_processes()
         await self._start_routers(kept)
         made = [self._adopt_or_make(launch, kept) for launch in self.plan.launches]
-        for replica, probe in await asyncio.gather(*made):
-            self.replicas[replica.name] = replica
-            self._spawn(replica.run())
-            self._spawn(Prober(replica, probe, self._routers, self).run())
+        for replica in await asyncio.gather(*made):
+            self._run_engine(replica)
         self._adopted = True
         await begun()
         await self.publish()
@@ -225,14 +230,13 @@ class Controller:
             await asyncio.sleep(0.1)
         raise KeeperGone(f"the keeper does not answer on {self.run_dir.keeper_socket}")
 
-    async def _adopt_or_make(
-        self, launch: Launch, kept: dict[str, KeptProcess]
-    ) -> tuple[Replica, Probe]:
+    async def _adopt_or_make(self, launch: Launch, kept: dict[str, KeptProcess]) -> Replica:
         """Return the replica of *launch*: adopted if its shim runs, else about to start."""
         name, remembered = launch.name, self.memory.of(launch.name)
         process = kept.get(engine_program(name))
-        probe = Probe(socket=launch.socket, port=launch.port)
         policy = policies.policy_of(launch.patience)
+        if self.reloader.on_trial(name):
+            policy = policies.on_trial(policy)
         if process is None or process.pid == 0:
             state: State = Stopped()
             if remembered.failed is not None:
@@ -244,8 +248,8 @@ class Controller:
                 self.audit.record("stopped", why, model=name, after=state.name)
             elif isinstance(state, Stopped):
                 await replica.begin(StartRequested(), Why(cause="profile"))
-            return replica, probe
-        healthy = (await probe.read()).health == "ok"
+            return replica
+        healthy = await _is_healthy(launch)
         state = Stopped()
         if healthy:
             state = Draining(0, After.HOLD) if remembered.held else Ready(remembered.failures)
@@ -261,7 +265,79 @@ class Controller:
             replica.tell(StopRequested(), why=asked_before)
         elif remembered.restarting:
             replica.tell(RestartRequested(), why=asked_before)
-        return replica, probe
+        return replica
+
+    def _run_engine(self, replica: Replica) -> None:
+        self.replicas[replica.name] = replica
+        prober = Prober(replica, self._routers, self)
+        self._loops[replica.name] = (self._spawn(replica.run()), self._spawn(prober.run()))
+
+    # ── what a reload asks of us ─────────────────────────────────────────────────────────
+
+    def put_in_force(self, plan: Plan) -> None:
+        """Make *plan* the one that counts, also for a later controller; raises OSError."""
+        replace_file(self.run_dir.plan, jsonvalues.dumps(plan))
+        self.plan = plan
+        self._notifiers.use(plan.profile.on_event)
+        if self.instance.profile != plan.profile.path:
+            self.instance = dataclasses.replace(self.instance, profile=plan.profile.path)
+            write_instance(self.run_dir, self.instance)
+
+    async def keep_engines(self, launches: tuple[Launch, ...]) -> None:
+        """Have the keeper know a program for each of *launches*; raises what Keeper raises."""
+        engines = [KeptEngine(launch.name, launch.patience) for launch in launches]
+        conf = keeper_conf(self.run_dir, sys.executable, self.plan.profile.server, engines)
+        replace_file(self.run_dir.keeper_conf, conf.encode())
+        names = [engine_program(launch.name) for launch in launches]
+        await asyncio.to_thread(self._keeper.keep, names)
+
+    async def forget_engine(self, name: str) -> None:
+        """Have nobody know the engine *name*, which has ended, any more."""
+        for task in self._loops.pop(name, ()):
+            task.cancel()
+        self.replicas.pop(name, None)
+        self.memory.forget(name)
+        self.run_dir.launch(name).unlink(missing_ok=True)
+        with suppress(KeeperGone, KeeperStopping, KeeperRefused):
+            await asyncio.to_thread(self._keeper.forget, engine_program(name))
+
+    def add_engine(self, launch: Launch) -> Replica:
+        """Return the replica of a new engine, Stopped."""
+        replica = Replica(launch, policies.policy_of(launch.patience), self, Stopped())
+        self._run_engine(replica)
+        return replica
+
+    def reload(self, proposal: Proposal) -> None:
+        """Put *proposal*, which was accepted, in force; returns at once."""
+        self._spawn(self._reload(proposal))
+
+    async def _reload(self, proposal: Proposal) -> None:
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._service.say("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+        try:
+            await self.reloader.apply(proposal)
+        except (KeeperGone, KeeperStopping, KeeperRefused, OSError) as error:
+            self.reloader.fail(str(error))
+        finally:
+            self.reloader.busy = False
+            self._service.say("READY=1")
+            self._tell_service()
+
+    async def _end_unplanned(self, kept: dict[str, KeptProcess]) -> None:
+        """End what a reload that was cut off has left: engines that the plan does not name."""
+        planned = {engine_program(launch.name) for launch in self.plan.launches}
+        for name, process in kept.items():
+            model = name.removeprefix(engine_program(""))
+            if model == name or name in planned or model in self.replicas:
+                continue
+            if model not in self._unplanned:
+                self._unplanned.add(model)
+                why = Why(text="the profile does not name it any more", cause="reload")
+                self.audit.record("removed", why, model=model)
+            with suppress(KeeperGone, KeeperStopping, KeeperRefused):
+                if process.pid:
+                    await asyncio.to_thread(self._keeper.stop, name)
+                await asyncio.to_thread(self._keeper.forget, name)
 
     async def _told_to_end(self) -> None:
         """SIGTERM: the box is stopping, the keeper has died, or we are only being replaced."""
@@ -334,10 +410,11 @@ class Controller:
 
     # ── loops ────────────────────────────────────────────────────────────────────────────
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         """A loop that fails ends the controller: the keeper starts a new one, which adopts."""
@@ -400,6 +477,8 @@ class Controller:
             if not self.stopping:
                 await self._start_routers(kept)
                 await self._replace_hung_routers(kept)
+                if not self.reloader.busy:
+                    await self._end_unplanned(kept)
                 await self.end_strays()
 
     async def _replace_hung_routers(self, kept: dict[str, KeptProcess]) -> None:
@@ -444,8 +523,8 @@ class Controller:
 
     async def _watch_elsewhere(self) -> None:
         """Take servers that are not ours out of the routes while they cannot be reached."""
-        upstreams = self.plan.profile.upstreams
-        while upstreams:
+        while True:
+            upstreams = self.plan.profile.upstreams
             before, self.unreachable = self.unreachable, await elsewhere.unreachable(upstreams)
             for name in before.keys() ^ self.unreachable.keys():
                 why = self.unreachable.get(name)
@@ -465,11 +544,19 @@ class Controller:
 
     async def publish(self) -> None:
         """Make what can be routed to known to the routers."""
-        await self._routes.publish(self.replicas, stopping=self.stopping)
+        await self._routes.publish(self.plan, self.replicas, stopping=self.stopping)
 
     def _tell_service(self) -> None:
         words = ", ".join(f"{r.name} {r.state.name}" for r in self.replicas.values())
         self._service.say(f"STATUS={words}")
+
+
+async def _is_healthy(launch: Launch) -> bool:
+    probe = probe_of(launch)
+    try:
+        return (await probe.read()).health == "ok"
+    finally:
+        await probe.close()
 
 
 def _is_ending(replica: Replica) -> bool:

@@ -36,6 +36,7 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "last_start_s": remembered.last_start_s,
         "reason": reason,
         "last_error": replica.last_error,
+        "pending": replica.outdated,
         "vllm_version": launch.vllm_version,
         "dropped_log_lines": found.dropped_lines if found else 0,
         "memory": memory_status(replica),

@@ -11,6 +11,9 @@ from gpuserve.machine.instance import Instance, running
 from gpuserve.machine.unixhttp import UnixConnection
 from gpuserve.rundir import RunDir
 
+# Longer than the controller gives the check (controller/reload.py, CHECK_S).
+RELOAD_CHECK_S = 180.0
+
 
 class ControllerSilent(HostUnavailable):
     """An instance runs, but its controller does not answer (now)."""
@@ -30,14 +33,24 @@ class Control:
         """Ask for *verb* on *model*; raises UsageError when there is no such model."""
         return self._call("POST", f"/models/{quote(model, safe='')}/{verb}", 10.0)
 
+    def reload(self, profile: Path | None, *, dry_run: bool) -> dict[str, Any]:
+        """Have the controller check *profile*, None for its own, and then put it in force.
+
+        Returns once that has begun, or was refused: `accepted`, `exit_status`, `problems`, `diff`.
+        """
+        body = {"profile": str(profile) if profile else None, "dry_run": dry_run}
+        return self._call("POST", "/reload", RELOAD_CHECK_S, json.dumps(body).encode())
+
     def down(self, *, hurry: bool) -> dict[str, Any]:
         """Ask for the end of the instance; returns at once."""
         return self._call("POST", f"/down?now={int(hurry)}", 5.0)
 
-    def _call(self, method: str, path: str, timeout_s: float) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, timeout_s: float, body: bytes | None = None
+    ) -> dict[str, Any]:
         connection = UnixConnection(self._path, timeout_s)
         try:
-            connection.request(method, path)
+            connection.request(method, path, body)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -95,7 +95,13 @@ def remove_leftovers(run_dir: RunDir) -> None:
             path.unlink(missing_ok=True)
     for path in (
         *(run_dir.keeper_socket, run_dir.control_socket, run_dir.heartbeat),
-        *(run_dir.routing, run_dir.plan, run_dir.keeper_conf, run_dir.path / "keeper.pid"),
+        *(
+            run_dir.routing,
+            run_dir.plan,
+            run_dir.previous,
+            run_dir.keeper_conf,
+            run_dir.path / "keeper.pid",
+        ),
         *(run_dir.instance, run_dir.families),
     ):
         path.unlink(missing_ok=True)

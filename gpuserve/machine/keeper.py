@@ -5,7 +5,10 @@ rpcinterface.py, `_update`), which is how a controller learns that the box is st
 """
 
 import http.client
+import time
 import xmlrpc.client
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,11 @@ from typing import Any
 from gpuserve.machine.unixhttp import UnixConnection
 
 _SHUTDOWN_STATE = 6
+_BAD_NAME = 10
 _ALREADY_STARTED = 60
+_NOT_RUNNING = 70
+_ALREADY_ADDED = 90
+STOP_S = 30.0
 CALL_TIMEOUT_S = 5.0
 
 
@@ -66,6 +73,51 @@ class Keeper:
             if fault.code != _ALREADY_STARTED:
                 raise KeeperRefused(f"cannot start {name}: {fault.text}") from fault
         return int(self._call("supervisor.getProcessInfo", name)["pid"])
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Read the configuration anew and know the programs *names* from it.
+
+        What is known already is not touched: supervisord compares nothing and stops nothing
+        here (supervisor 4.3, rpcinterface.py, `reloadConfig`, `addProcessGroup`).
+        """
+        try:
+            self._call("supervisor.reloadConfig")
+        except _Fault as fault:
+            raise KeeperRefused(f"cannot read its configuration: {fault.text}") from fault
+        for name in names:
+            try:
+                self._call("supervisor.addProcessGroup", name)
+            except _Fault as fault:
+                if fault.code != _ALREADY_ADDED:
+                    raise KeeperRefused(f"cannot add {name}: {fault.text}") from fault
+
+    def forget(self, name: str) -> None:
+        """Know the program *name* no more; it must not run."""
+        try:
+            self._call("supervisor.removeProcessGroup", name)
+        except _Fault as fault:
+            if fault.code != _BAD_NAME:
+                raise KeeperRefused(f"cannot remove {name}: {fault.text}") from fault
+
+    def restart(self, name: str) -> None:
+        """End *name* and start it again."""
+        try:
+            self._call("supervisor.stopProcess", name, False)
+        except _Fault as fault:
+            if fault.code != _NOT_RUNNING:
+                raise KeeperRefused(f"cannot stop {name}: {fault.text}") from fault
+        self._await_stop(name)
+        self.start(name)
+
+    def stop(self, name: str) -> None:
+        """Ask *name* to end, for good; returns at once."""
+        with suppress(_Fault):
+            self._call("supervisor.stopProcess", name, False)
+
+    def _await_stop(self, name: str) -> None:
+        deadline_s = time.monotonic() + STOP_S
+        while self.processes()[name].pid and time.monotonic() < deadline_s:
+            time.sleep(0.05)
 
     def shut_down(self) -> None:
         """Ask the keeper to end with everything that it keeps."""

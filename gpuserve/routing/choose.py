@@ -236,7 +236,8 @@ def _named(
         route="explicit",
         reason=reason,
         model=target.model,
-        rewrite=header is not None,
+        # An engine knows the aliases of the day when it was started; its own name it always knows.
+        rewrite=header is not None or bool(alias),
         edits=edits,
         ask_tokenizer=unsure,
     )

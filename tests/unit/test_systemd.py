@@ -105,6 +105,9 @@ def test_systemd_waits_longer_for_the_stop_than_the_stop_may_take() -> None:
 def test_nothing_sends_sighup_which_restarts_everything() -> None:
     settings = "\n".join(line for line in UNIT.read_text().splitlines() if not line.startswith("#"))
     assert "HUP" not in settings
+    (reload,) = directives()["ExecReload"]
+    (start,) = directives()["ExecStart"]
+    assert reload == start.replace(" up ", " reload --no-wait ")
     assert directives()["Type"] == ["notify"]  # notify-reload sends SIGHUP
     assert directives()["KillMode"] == ["mixed"]
 
