@@ -44,7 +44,7 @@ def lines(status: dict[str, Any]) -> list[str]:
     shown = [
         f"{status['router']['url']}  profile {status['profile']}",
         *(f"fault: {fault}" for fault in status["faults"]),
-        *_reload(status["reload"]),
+        *_reload(status.get("reload")),
         "",
     ]
     rows: list[tuple[str, ...]] = [
@@ -95,7 +95,7 @@ def _reload(reload: dict[str, Any] | None) -> list[str]:
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     name, state, _, why = words(model)
-    if model["pending"]:
+    if model.get("pending"):
         why = f"{why}; new settings at its next start".lstrip("; ")
     since = duration(model["since_s"])
     memory = model["memory"]
