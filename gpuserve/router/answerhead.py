@@ -25,11 +25,13 @@ _DROPPED = (
     b"\r\nx-gpuserve-",
 )
 _ANY_DROPPED = re.compile(b"|".join(_DROPPED))
+_LENGTH_LINE = b"\r\ncontent-length: "
+_MOST_KNOWN = 64
 _EVENTS = b"\r\ncontent-type: text/event-stream"
 _NO_BODY = frozenset((204, 304))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnswerHead:
     """`lines` are the status line and the headers for the client, each with its CRLF.
 
@@ -42,6 +44,46 @@ class AnswerHead:
     length: int
     keep: bool
     events: bool
+
+
+class AnswerHeads:
+    """Reads the heads of answers, and remembers those that differ in their length only.
+
+    An engine writes the same lines for all answers of one second.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[AnswerHead, int]] = {}
+
+    def read(self, block: bytes) -> AnswerHead | None:
+        """Return what `read_answer_head` returns."""
+        # Without its value the line is an empty one, of which a head has no other: so whatever
+        # is equal without its value was equal with it, but for the value.
+        at = block.find(_LENGTH_LINE)
+        stop = block.find(b"\r\n", at + 18) if at >= 0 else 0
+        key = block[:at] + block[stop:] if at >= 0 else block
+        known = self._known.get(key)
+        if known is None:
+            return self._learn(block, key)
+        head, split = known
+        if at < 0:
+            return head
+        digits = block[at + 18 : stop]
+        if not digits.isdigit() or len(digits) > _MOST_DIGITS or head.length < 0:
+            return read_answer_head(block)
+        lines = head.lines
+        lines = lines[:split] + digits + lines[lines.find(b"\r", split) :]
+        return AnswerHead(head.status, lines, int(digits), head.keep, head.events)
+
+    def _learn(self, block: bytes, key: bytes) -> AnswerHead | None:
+        head = read_answer_head(block)
+        if head is not None and head.status not in _NO_BODY and head.status >= 200:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = head, head.lines.find(_LENGTH_LINE) + 18
+        return head
 
 
 def read_answer_head(block: bytes) -> AnswerHead | None:

@@ -82,10 +82,14 @@ class Counts:
         """Return the number, as its only item, of the answers on *route* that *step* decided."""
         return self.decided.setdefault((step, route), [0])
 
-    def pass_over(self, choice: Choice) -> None:
-        """Count an answer that was not the first choice's."""
-        key = (choice.wanted or "", choice.cause or "")
-        self.passed_over[key] = self.passed_over.get(key, 0) + 1
+    def count_special(self, choice: Choice) -> None:
+        """Count an answer that was not the first choice's, or rests on an unsure verdict."""
+        if choice.fallback is not None:
+            self.model(choice.model).fallbacks += 1
+            key = (choice.wanted or "", choice.cause or "")
+            self.passed_over[key] = self.passed_over.get(key, 0) + 1
+        if choice.verdict is not None and choice.verdict.route == "unsure":
+            self.unsure += 1
 
     def refuse(self, refusal: Refusal) -> None:
         """Count a request that nobody answered."""

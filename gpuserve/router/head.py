@@ -52,7 +52,7 @@ _DROPPED = (
 _FORM = re.compile(rb"\r\ncontent-type:[\t ]*+multipart/form-data")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """A request that is carried here.
 
@@ -67,6 +67,48 @@ class Head:
     length: int
     close: bool
     request_id: bytes | None
+
+
+class Template:
+    """What all heads say that differ from one in the digits of Content-Length only.
+
+    A client sends the same lines again and again; comparing them costs a tenth of reading them.
+    """
+
+    __slots__ = ("_after", "_before", "_close", "_path", "_prefix", "_start", "_suffix")
+
+    def __init__(self, data: bytes, head: Head) -> None:
+        """Take the *head* that *data* begins with, which names no request id."""
+        lower = data[: head.size].lower()
+        digits = b"%d" % head.length
+        self._start = lower.index(digits, lower.index(b"\r\ncontent-length:"))
+        self._prefix = data[: self._start]
+        self._suffix = data[self._start + len(digits) : head.size]
+        fields = head.fields
+        at = fields.index(digits, (b"\r\n" + fields).lower().index(b"\r\ncontent-length:"))
+        self._before = fields[:at]
+        self._after = fields[at + len(digits) :]
+        self._path = head.path
+        self._close = head.close
+
+    def read(self, data: bytes) -> Head | None:
+        """Return the head that *data* begins with; None if it is another, or not whole."""
+        if not data.startswith(self._prefix):
+            return None
+        start = self._start
+        stop = data.find(b"\r", start, start + _MOST_DIGITS + 1)
+        digits = data[start:stop]
+        if not digits.isdigit() or digits[0] == 48 or not data.startswith(self._suffix, stop):
+            # What follows the digits in the first head, say a blank, is part of the suffix.
+            return None
+        return Head(
+            self._path,
+            self._before + digits + self._after,
+            stop + len(self._suffix),
+            int(digits),
+            self._close,
+            None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

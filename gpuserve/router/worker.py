@@ -39,6 +39,10 @@ _GRACE_S = 0.1
 # What is left after that, or for control requests, is cut.
 _CUT_TIMEOUT_S = 0.2
 
+# A collection stops every stream. The defaults, 700, 10 and 10, are for programs whose objects
+# refer to each other in circles.
+_GC_THRESHOLDS = (50_000, 20, 50)
+
 _log = logging.getLogger("gpuserve.router")
 
 
@@ -88,7 +92,9 @@ class Worker:
         tasks = [asyncio.create_task(self._watch_table())]
         if self._fast is not None:
             tasks.append(asyncio.create_task(self._fast.sweep_forever()))
+        # What was made until now stays; what requests make is freed by counting.
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         await self._stopping.wait()
         await self._finish(accepting)
         for task in tasks:

@@ -12,33 +12,49 @@ A document that no parser takes is refused by the engine, whatever model it seem
 import json
 import re
 
+from gpuserve.routing.search import LONG_BYTES, find
+
 # Beyond this it is cheaper to parse everything than to prove where the key stands.
 _EDGE_BYTES = 4 << 10
 _TOKEN = b'"model"'
 # Only escapes of this form stand for the letters of the key: m 6d, o 6f, d 64, e 65, l 6c.
 _ESCAPE = b"\\u006"
+_S = rb"[ \t\r\n]*+"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+# Pairs whose values are no lists and no objects.
+_FLAT = _S + _STRING + _S + rb":" + _S + rb"(?:" + _STRING + rb"|[-+.0-9A-Za-z]++)" + _S
 # A name that is spelled without escapes, and what follows it.
-_VALUE = re.compile(rb'[ \t\r\n]*+:[ \t\r\n]*+"([ !#-\[\]-~]++)"[ \t\r\n]*+([,}])')
-_FIRST = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+")
-_LAST = re.compile(rb"[ \t\r\n]*+")
+_VALUE = re.compile(_S + rb":" + _S + rb'"([ !#-\[\]-~]++)"' + _S + rb"([,}])")
+_OPEN = re.compile(_S + rb"\{")
+_FIRST = re.compile(_S + rb"\{" + _S + rb"(?:" + _FLAT + rb"," + _S + rb")*+")
+_LAST = re.compile(_FLAT + rb"(?:," + _FLAT + rb")*+\}" + _S)
 
 
 def model_in(raw: bytes, start: int = 0) -> str | None:
     """Return the model that the JSON object in *raw* from *start* on names; None is doubt."""
-    at = raw.find(_TOKEN, start)
-    if at < 0 or raw[at - 1] == 92 or raw.find(_TOKEN, at + 7) >= 0:
-        return None
-    if not raw[start + 1]:  # parsers take this for UTF-16 or UTF-32 (json.detect_encoding)
+    long = len(raw) >= LONG_BYTES
+    at = find(raw, _TOKEN, start) if long else raw.find(_TOKEN, start)
+    if at < 0 or raw[at - 1] == 92:
         return None
     found = _VALUE.match(raw, at + 7)
-    if found is None or raw.find(_ESCAPE, start) >= 0 or _FIRST.match(raw, start) is None:
+    if found is None:
         return None
-    if not (_first(raw, start, at) or _last(raw, found.end(2), found[2])):
+    if long:
+        doubt = find(raw, _TOKEN, at + 7) >= 0 or find(raw, _ESCAPE, start) >= 0
+    else:
+        doubt = raw.find(_TOKEN, at + 7) >= 0 or raw.find(_ESCAPE, start) >= 0
+    # With a NUL, parsers take it for UTF-16 or UTF-32 (json.detect_encoding).
+    if doubt or _OPEN.match(raw, start) is None or not raw[start + 1]:
         return None
-    return found[1].decode("ascii")
+    after = found.end()
+    if len(raw) - after < at - start:
+        whole = _ends(raw, after, found[2]) or _begins(raw, start, at)
+    else:
+        whole = _begins(raw, start, at) or _ends(raw, after, found[2])
+    return found[1].decode("ascii") if whole else None
 
 
-def _first(raw: bytes, start: int, at: int) -> bool:
+def _begins(raw: bytes, start: int, at: int) -> bool:
     """Whether only whole pairs stand between the bracket of *raw* and *at*."""
     if at - start > _EDGE_BYTES:
         return False
@@ -48,13 +64,13 @@ def _first(raw: bytes, start: int, at: int) -> bool:
     return pairs.endswith(b",") and _is_object(pairs[:-1] + b"}")
 
 
-def _last(raw: bytes, at: int, behind: bytes) -> bool:
+def _ends(raw: bytes, at: int, behind: bytes) -> bool:
     """Whether only whole pairs stand between *at* and the last bracket of *raw*."""
     if len(raw) - at > _EDGE_BYTES:
         return False
     if behind == b"}":
-        return _LAST.fullmatch(raw, at) is not None
-    return _is_object(b"{" + raw[at:])
+        return not raw[at:].strip(b" \t\r\n")
+    return _LAST.fullmatch(raw, at) is not None or _is_object(b"{" + raw[at:])
 
 
 def _is_object(text: bytes) -> bool:

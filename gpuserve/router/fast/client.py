@@ -16,7 +16,7 @@ from gpuserve.router.fast.handover import Lent, is_idle
 from gpuserve.router.fast.line import Line
 from gpuserve.router.fast.refusals import refusal_bytes
 from gpuserve.router.fast.ways import Way
-from gpuserve.router.head import CHUNKED, UNSURE, Bad, Head, read_head
+from gpuserve.router.head import CHUNKED, UNSURE, Bad, Head, Slow, Template, read_head
 from gpuserve.router.limits import Bodies
 from gpuserve.router.links import Links
 from gpuserve.routing.choose import Refusal
@@ -26,8 +26,13 @@ _AHEAD_BYTES = 64 << 10
 # Longer than what stands before us keeps its connections, so that it is never we who close one
 # at the moment of the next request; aiohttp's server keeps as long.
 _IDLE_S = 3600
+# A client whose heads all differ in more than their length is not learnt from again and again.
+_MOST_TEMPLATES = 3
 # Bodies from here on are not copied behind their heads.
 _APART_BYTES = 16 << 10
+
+_ID = b"x-request-id: "
+_BLANK = b"\r\n\r\n"
 
 # What goes on: a head is awaited; a body; a connection to the engine; its answer; aiohttp has
 # the connection; nothing more is answered.
@@ -41,14 +46,15 @@ class Carrier(Protocol):
     links: Links
     bodies: Bodies
     draining: bool
+    template: Template | None  # of the last head that was read
     now: int  # whole seconds
 
     @property
     def limits(self) -> LimitsSpec:
         """What clients may take."""
 
-    def decide(self, path: str, raw: bytes) -> tuple[Way, bytes] | Refusal | None:
-        """Return the way of a request and the body to send; None for the slow side."""
+    def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
+        """Return the way of a request whose body begins at *start*; None for the slow side."""
 
     def request_id(self) -> bytes:
         """Return a new id."""
@@ -72,7 +78,7 @@ class Client(asyncio.Protocol):
     __slots__ = (
         "_ahead",
         "_began",
-        "_body",
+        "_begun",
         "_carrier",
         "_chunks",
         "_closing",
@@ -87,8 +93,11 @@ class Client(asyncio.Protocol):
         "_line",
         "_paused",
         "_phase",
+        "_pieces",
         "_request_id",
         "_retried",
+        "_template",
+        "_templates",
         "_way",
         "deadline",
         "transport",
@@ -98,7 +107,10 @@ class Client(asyncio.Protocol):
         self._carrier = carrier
         self._phase = _HEAD
         self._data = b""  # of a head that is not whole, or a request as received
-        self._body: list[bytes] | None = None  # pieces of a body that is not whole
+        self._begun = False  # a part of a head has come
+        self._template: Template | None = carrier.template
+        self._templates = 0
+        self._pieces: list[bytes] | None = None  # of a request whose body is not whole
         self._ahead = b""
         self._head: Head | None = None
         self._held = 0  # bytes of this request that count as held
@@ -130,11 +142,10 @@ class Client(asyncio.Protocol):
         """Take what the client sent."""
         phase = self._phase
         if phase == _HEAD:
-            begun = self._data
-            if begun:
-                data = begun + data
+            if self._data:
+                data = self._data + data
                 self._data = b""
-            self._take(data, begun=bool(begun))
+            self._take(data)
         elif phase == _LENT:
             self._lend(data)
         elif phase == _BODY:
@@ -180,47 +191,79 @@ class Client(asyncio.Protocol):
 
     # Taking requests in.
 
-    def _take(self, data: bytes, *, begun: bool = False) -> None:
-        """Take requests from the beginning of *data*, until one keeps us waiting.
-
-        *begun*: the head of the first has its deadline already.
-        """
+    def _take(self, data: bytes) -> None:
+        """Take requests from the beginning of *data*, until one keeps us waiting."""
+        carrier = self._carrier
         while data and self._phase == _HEAD:
-            head = read_head(data)
+            template = self._template
+            head = template.read(data) if template is not None else None
             if head is None:
-                self._data = data
-                if not begun:
-                    self.deadline = self._carrier.now + int(self._carrier.limits.head_timeout_s)
-                return
-            begun = False
-            if isinstance(head, Bad):
-                long = head.status == 431
-                refusal = limits.head_too_large() if long else limits.no_request(head.message)
-                self._refuse_for_good(refusal, "")
-                return
-            if not isinstance(head, Head):
-                self._hand_over(data, head.size, head.length)
-                return
-            if head.length > self._carrier.limits.max_body_bytes:
-                self._refuse_body(413, head)
-                return
+                read = read_head(data)
+                if not isinstance(read, Head):
+                    self._take_other(data, read)
+                    return
+                head = read
+                if head.request_id is None and self._templates < _MOST_TEMPLATES:
+                    self._templates += 1
+                    self._template = carrier.template = Template(data, head)
             total = head.size + head.length
-            if len(data) < total:
-                self._head, self._body, self._extent = head, [data], total - len(data)
-                self._phase = _BODY
-                self.deadline = self._carrier.now + int(self._carrier.limits.body_timeout_s)
-                self._hold(len(data), head)
+            size = len(data)
+            if size < total:
+                self._await_body(data, head, total - size)
                 return
             ahead = b""
-            if len(data) > total:
+            if size > total:
                 ahead = data[total:]
                 data = data[:total]
-            if not self._hold(total, head):
-                return
-            self._route(head, data)
+            if self._hold(total, head):
+                self._route(head, data)
             data = ahead
         if data:
             self._keep_ahead(data)
+
+    def _take_other(self, data: bytes, read: Bad | Slow | None) -> None:
+        """Take what begins with no request that is carried here."""
+        if isinstance(read, Bad):
+            long = read.status == 431
+            refusal = limits.head_too_large() if long else limits.no_request(read.message)
+            self._refuse_for_good(refusal, "")
+        elif isinstance(read, Slow):
+            self._hand_over(data, read.size, read.length)
+        else:
+            self._data = data
+            if not self._begun:
+                self._begun = True
+                self.deadline = self._carrier.now + int(self._carrier.limits.head_timeout_s) + 1
+
+    def _await_body(self, data: bytes, head: Head, missing: int) -> None:
+        most = self._carrier.limits
+        if head.length > most.max_body_bytes:
+            self._refuse_body(413, head)
+            return
+        self._head, self._pieces, self._extent = head, [data], missing
+        self._phase = _BODY
+        self.deadline = self._carrier.now + int(most.body_timeout_s) + 1
+        self._hold(len(data), head)
+
+    def _take_body(self, data: bytes) -> None:
+        head, pieces = self._head, self._pieces
+        assert head is not None
+        assert pieces is not None
+        missing = self._extent - len(data)
+        self._extent = missing
+        ahead = b""
+        if missing < 0:
+            ahead = data[missing:]
+            data = data[:missing]
+        if not self._hold(len(data), head):
+            return
+        pieces.append(data)
+        if missing > 0:
+            return
+        self._pieces = None
+        self._route(head, b"".join(pieces))
+        if ahead:
+            self._take(ahead) if self._phase == _HEAD else self._keep_ahead(ahead)
 
     def _keep_ahead(self, data: bytes) -> None:
         if self._phase == _LENT:
@@ -228,39 +271,26 @@ class Client(asyncio.Protocol):
         elif self._phase != _LINGERING:
             self._ahead = data
 
-    def _take_body(self, data: bytes) -> None:
-        missing = self._extent - len(data)
-        self._extent = missing
-        pieces = cast("list[bytes]", self._body)
-        ahead = b""
-        if missing < 0:
-            ahead = data[missing:]
-            data = data[:missing]
-        head = cast("Head", self._head)
-        if not self._hold(len(data), head):
-            return
-        pieces.append(data)
-        if missing <= 0:
-            self._body = None
-            self._route(head, b"".join(pieces))
-            if ahead:
-                self._take(ahead) if self._phase == _HEAD else self._keep_ahead(ahead)
-
     def _hold(self, size: int, head: Head) -> bool:
         """Count *size* bytes as held; whether there is room, else the request is refused."""
         carrier = self._carrier
+        most = carrier.limits
+        if head.length > most.max_body_bytes:
+            self._refuse_body(413, head)
+            return False
         self._held += size
         carrier.bodies.held_bytes += size
-        if carrier.bodies.held_bytes <= carrier.limits.max_buffered_bytes:
+        if carrier.bodies.held_bytes <= most.max_buffered_bytes:
             return True
         self._refuse_body(429, head)
         return False
 
     def _let_go(self) -> None:
+        """Forget the request: it was answered, or will not be sent once more."""
         self._carrier.bodies.held_bytes -= self._held
         self._held = 0
         self._data = b""
-        self._body = None
+        self._pieces = None
 
     # Carrying one.
 
@@ -272,27 +302,34 @@ class Client(asyncio.Protocol):
         self._began = began = perf_counter()
         self._head = head
         self._data = data
+        self._begun = False
         self._retried = False
         self._closing = head.close or carrier.draining
         self._request_id = head.request_id or carrier.request_id()
-        decided = carrier.decide(head.path, data[head.size :])
-        if decided is None:
-            self._hand_over(data, head.size, head.length)
-        elif isinstance(decided, Refusal):
-            self._refuse(decided)
-        else:
+        way = carrier.decide(head.path, data, head.size)
+        if isinstance(way, Way):
             carrier.counts.decision_s.observe(perf_counter() - began)
-            self._go(*decided)
+            self._go(way)
+        else:
+            self._undecided(way)
 
-    def _go(self, way: Way, body: bytes) -> None:
+    def _undecided(self, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        head = self._head
+        assert head is not None
+        self._hand_over(self._data, head.size, head.length)
+
+    def _go(self, way: Way) -> None:
         self._way = way
-        tally = way.pool.tally
+        pool = way.pool
+        tally = pool.tally
         tally.in_flight += 1
         tally.requests += 1
-        self._body = [body]
-        line = way.pool.take()
+        line = pool.take()
         if line is not None:
-            self._send(line)
+            self._send(line, way)
         else:
             self._dial_up(way)
 
@@ -300,74 +337,80 @@ class Client(asyncio.Protocol):
         self._phase = _DIALLING
         self._dial = asyncio.get_running_loop().create_task(way.pool.dial(self))
 
-    def _send(self, line: Line) -> None:
-        head = cast("Head", self._head)
-        body = cast("list[bytes]", self._body)[0]
-        way = cast("Way", self._way)
+    def _send(self, line: Line, way: Way) -> None:
+        head = self._head
+        assert head is not None
         self._phase = _WAITING
         self._line = line
-        lines = head.fields
-        if len(body) != head.length:
-            lines = _with_length(lines, len(body))
-        start = b"%b%bx-request-id: %b\r\n\r\n" % (way.begin, lines, self._request_id)
         if self._full:
             line.pause()
-        if len(body) < _APART_BYTES:
-            line.send(self, start + body, None)
+        fields = head.fields
+        body = way.body
+        if body is not None:
+            fields = _with_length(fields, len(body))
+        if head.length >= _APART_BYTES:
+            apart = memoryview(self._data)[head.size :] if body is None else memoryview(body)
+            parts: tuple[bytes, ...] = (way.begin, fields, _ID, self._request_id, _BLANK)
         else:
-            line.send(self, start, memoryview(body))
+            apart = None
+            body = self._data[head.size :] if body is None else body
+            parts = (way.begin, fields, _ID, self._request_id, _BLANK, body)
+        line.send(self, b"".join(parts), apart)
         self._carrier.counts.added_s.observe(perf_counter() - self._began)
 
     def dialled(self, line: Line) -> None:
         """Send the request over a new connection."""
         self._dial = None
+        way = self._way
+        assert way is not None
         if line.transport.is_closing():
             self.died("it closed the connection at once", untouched=False)
         else:
-            self._send(line)
+            self._send(line, way)
 
     def refused(self, why: str) -> None:
         """Ask another upstream, if there is one; after a retry it is too late for that."""
         self._dial = None
-        way = cast("Way", self._way)
+        way, head = self._way, self._head
+        assert way is not None
+        assert head is not None
         if self._retried:
             self.died(why, untouched=False)
             return
         self._end_of(way)
         self._carrier.links.darken(way.pool.name, why)
-        head = cast("Head", self._head)
-        decided = self._carrier.decide(head.path, self._data[head.size :])
-        if decided is None:
-            self._hand_over(self._data, head.size, head.length)
-        elif isinstance(decided, Refusal):
-            self._refuse(decided)
+        # Each turn ends with an answer or one more dark upstream.
+        other = self._carrier.decide(head.path, self._data, head.size)
+        if isinstance(other, Way):
+            self._go(other)
         else:
-            self._go(*decided)
+            self._undecided(other)
 
     # The answer.
 
-    def answer_head(self, head: AnswerHead) -> bytes:
-        """Return the head for the client, blank line included."""
-        way = cast("Way", self._way)
+    def answer_head(self, head: AnswerHead, body: bytes) -> bytes:
+        """Return the head for the client, blank line included, and *body* behind it."""
+        way = self._way
+        assert way is not None
+        carrier = self._carrier
         self._let_go()
         way.counts.first_byte_s.observe(perf_counter() - self._began)
         way.statuses[head.status // 100 - 1] += 1
         way.decided[0] += 1
-        if way.choice.fallback is not None:
-            way.counts.fallbacks += 1
-            self._carrier.counts.pass_over(way.choice)
-        verdict = way.choice.verdict
-        if verdict is not None and verdict.route == "unsure":
-            self._carrier.counts.unsure += 1
-        self._carrier.links.lighten(way.pool.name)
-        closing = self._closing or head.length == UNTIL_CLOSE or self._carrier.draining
-        self._closing = closing
-        end = b"\r\nConnection: close\r\n\r\n" if closing else b"\r\n\r\n"
-        return b"%b%bx-request-id: %b%b" % (head.lines, way.told, self._request_id, end)
+        if way.special:
+            carrier.counts.count_special(way.choice)
+        carrier.links.lighten(way.pool.name)
+        end = _BLANK
+        if self._closing or head.length == UNTIL_CLOSE or carrier.draining:
+            self._closing = True
+            end = b"\r\nConnection: close\r\n\r\n"
+        return b"".join((head.lines, way.told, _ID, self._request_id, end, body))
 
     def answered(self) -> None:
         """Take the next request, or close."""
-        self._end_of(cast("Way", self._way))
+        way = self._way
+        assert way is not None
+        self._end_of(way)
         self._next()
 
     def died(self, why: str, *, untouched: bool) -> None:
@@ -419,7 +462,8 @@ class Client(asyncio.Protocol):
         self._way = None
 
     def _next(self) -> None:
-        self._let_go()
+        if self._held:
+            self._let_go()
         if self._closing:
             self._phase = _LINGERING
             self.transport.close()

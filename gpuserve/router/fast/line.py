@@ -8,7 +8,7 @@ from gpuserve.router.answerhead import (
     HEAD_BYTES,
     UNTIL_CLOSE,
     AnswerHead,
-    read_answer_head,
+    AnswerHeads,
 )
 from gpuserve.router.chunks import Chunks
 from gpuserve.router.links import Tally
@@ -28,8 +28,8 @@ class Receiver(Protocol):
 
     transport: asyncio.Transport
 
-    def answer_head(self, head: AnswerHead) -> bytes:
-        """Return the head for the client, blank line included."""
+    def answer_head(self, head: AnswerHead, body: bytes) -> bytes:
+        """Return the head for the client, blank line included, and *body* behind it."""
 
     def answered(self) -> None:
         """Learn that the answer is complete and written."""
@@ -45,6 +45,7 @@ class Owner(Protocol):
     """Where a connection belongs: its pool."""
 
     tally: Tally
+    heads: AnswerHeads
 
     def opened(self, line: "Line") -> None:
         """Note a connection."""
@@ -64,6 +65,7 @@ class Line(asyncio.Protocol):
         "_clean",
         "_events",
         "_head",
+        "_heads",
         "_held",
         "_keep",
         "_left",
@@ -80,6 +82,7 @@ class Line(asyncio.Protocol):
     def __init__(self, pool: Owner) -> None:
         self._pool = pool
         self._tally = pool.tally
+        self._heads = pool.heads
         self._phase = _IDLE
         self._used = False
         self._paused = False
@@ -133,7 +136,7 @@ class Line(asyncio.Protocol):
         self._tally.bytes += len(data)
         phase = self._phase
         if phase == _CHUNKED:
-            self._pass_chunked(client, data, b"")
+            self._pass_chunked(client, data, None)
         elif phase == _LENGTH:
             self._pass_length(client, data)
         elif phase == _UNTIL_CLOSE:
@@ -177,7 +180,7 @@ class Line(asyncio.Protocol):
                 else:
                     self._held = data
                 return
-            head = read_answer_head(data[: end + 2])
+            head = self._heads.read(data[: end + 2])
             if head is None or head.status == 101:
                 self._garbage(client)
                 return
@@ -191,10 +194,13 @@ class Line(asyncio.Protocol):
             self._phase = _CHUNKED
             self._chunks = Chunks()
             self._clean = True
-            self._pass_chunked(client, data, client.answer_head(head))
+            self._pass_chunked(client, data, head)
         elif length == UNTIL_CLOSE:
             self._phase = _UNTIL_CLOSE
-            client.transport.write(client.answer_head(head) + data)
+            client.transport.write(client.answer_head(head, data))
+        elif length == len(data):
+            client.transport.write(client.answer_head(head, data))
+            self._finish(client, keep=head.keep)
         elif length <= WHOLE_BYTES:
             self._phase = _WHOLE
             self._head, self._held, self._left = head, data, length
@@ -202,7 +208,7 @@ class Line(asyncio.Protocol):
         else:
             self._phase = _LENGTH
             self._left = length
-            client.transport.write(client.answer_head(head))
+            client.transport.write(client.answer_head(head, b""))
             self._pass_length(client, data)
 
     def _pass_whole(self, client: Receiver) -> None:
@@ -215,7 +221,7 @@ class Line(asyncio.Protocol):
         self._head = None
         if missing < 0:
             held = held[: self._left]
-        client.transport.write(client.answer_head(head) + held)
+        client.transport.write(client.answer_head(head, held))
         self._finish(client, keep=self._keep and not missing)
 
     def _pass_length(self, client: Receiver, data: bytes) -> None:
@@ -227,14 +233,16 @@ class Line(asyncio.Protocol):
         client.transport.write(data if not left else data[:left])
         self._finish(client, keep=self._keep and not left)
 
-    def _pass_chunked(self, client: Receiver, data: bytes, head: bytes) -> None:
-        chunks = cast("Chunks", self._chunks)
+    def _pass_chunked(self, client: Receiver, data: bytes, head: AnswerHead | None) -> None:
+        chunks = self._chunks
+        assert chunks is not None
         out = chunks.feed(data) if data else b""
-        if head:
-            out = head + out
+        if out:
+            self._clean = out.endswith(b"\n\n\r\n")
+        if head is not None:
+            out = client.answer_head(head, out)
         if out:
             client.transport.write(out)
-            self._clean = out.endswith(b"\n\n\r\n")
         if chunks.done:
             self._finish(client, keep=self._keep and not chunks.excess)
         elif chunks.failed:
@@ -247,11 +255,13 @@ class Line(asyncio.Protocol):
         self._phase = _IDLE
         self._chunks = None
         self._used = True
-        self.resume()
-        if keep and not self.transport.get_write_buffer_size() and not self.transport.is_closing():
+        if self._paused:
+            self.resume()
+        transport = self.transport
+        if keep and not transport.get_write_buffer_size() and not transport.is_closing():
             self._pool.give_back(self)
         else:
-            self.transport.abort()
+            transport.abort()
         client.answered()
 
     def _garbage(self, client: Receiver) -> None:

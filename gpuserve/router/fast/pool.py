@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from gpuserve.router.answerhead import AnswerHeads
 from gpuserve.router.fast.line import Line
 from gpuserve.router.links import CONNECT_TIMEOUT_S, Tally
 from gpuserve.routing.table import Upstream
@@ -55,6 +56,7 @@ class Pool:
         self.name = name
         self.address = address
         self.tally = tally
+        self.heads = AnswerHeads()
         self.retired = False
         self._now = now
         self._idle: list[Line] = []

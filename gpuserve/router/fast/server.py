@@ -10,12 +10,12 @@ from aiohttp import web
 from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router.counts import Counts
 from gpuserve.router.fast.client import Client
-from gpuserve.router.fast.ways import Way, Ways
+from gpuserve.router.fast.ways import Ways
+from gpuserve.router.head import Template
 from gpuserve.router.limits import Bodies
 from gpuserve.router.links import KEEPALIVE_S, Links
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
-from gpuserve.routing.choose import Refusal
 
 _SWEEP_S = 1.0
 _NO_TABLE = LimitsSpec()
@@ -34,12 +34,14 @@ class FastServer:
         self.now = 0
         self._tables = tables
         self._slow = slow
+        self.template: Template | None = None
         self._ways = Ways(tables, links, self.counts, lambda: self.now)
+        self.decide = self._ways.decide
         self._clients: set[Client] = set()
         self._empty = asyncio.Event()
         self._told_at: dict[str, int] = {}
         # Ids are unique, not secret.
-        self._id_prefix = os.urandom(10).hex()
+        self._id_prefix = os.urandom(10).hex().encode()
         self._id = 0
 
     def __call__(self) -> Client:
@@ -52,14 +54,10 @@ class FastServer:
         table = self._tables.table
         return table.limits if table is not None else _NO_TABLE
 
-    def decide(self, path: str, raw: bytes) -> tuple[Way, bytes] | Refusal | None:
-        """Return the way of a request and the body to send; None for the slow side."""
-        return self._ways.decide(path, raw)
-
     def request_id(self) -> bytes:
         """Return a new id, of 32 hexadecimal digits."""
         self._id += 1
-        return b"%b%012x" % (self._id_prefix.encode(), self._id)
+        return b"%b%012x" % (self._id_prefix, self._id)
 
     def slow_side(self) -> web.RequestHandler:
         """Return aiohttp's protocol for a connection that is lent to it."""

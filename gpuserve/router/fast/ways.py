@@ -12,7 +12,7 @@ from gpuserve.router.front import STARTING
 from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.body import with_model
-from gpuserve.routing.choose import Choice, Refusal, choose, find
+from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.peek import model_in
 from gpuserve.routing.request import Need, task_of
 from gpuserve.routing.table import RoutingTable
@@ -42,13 +42,28 @@ class Way:
     """How requests to one path reach one model; shared by all that do so for the same reason.
 
     `begin` is the request line and Host for the engine, `told` the headers about the choice for
-    the client, `statuses` the answers by class, `decided` the number of them.
+    the client, `statuses` the answers by class, `decided` the number of them. `body` is sent
+    instead of what came, where it is not None; `special` says that the choice is counted in
+    further ways.
     """
 
-    __slots__ = ("api", "begin", "choice", "counts", "decided", "pool", "statuses", "told")
+    __slots__ = (
+        "api",
+        "begin",
+        "body",
+        "choice",
+        "counts",
+        "decided",
+        "pool",
+        "special",
+        "statuses",
+        "told",
+    )
 
     def __init__(self, path: str, choice: Choice, pool: Pool, counts: Counts) -> None:
         self.choice = choice
+        self.body: bytes | None = None
+        self.special = choice.fallback is not None or choice.verdict is not None
         self.pool = pool
         self.counts: ModelCounts = counts.model(choice.model)
         self.statuses = self.counts.route(choice.route)
@@ -74,30 +89,30 @@ class Ways:
         self._named: dict[tuple[str, str], Way] = {}
         self._by_header = False  # rules look at headers, which are not read here
 
-    def decide(self, path: str, raw: bytes) -> tuple[Way, bytes] | Refusal | None:
-        """Return the way of a request and the body to send; None for the slow side."""
+    def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
+        """Return the way of a request whose body begins at *start*; None for the slow side."""
         table = self._tables.table
         if table is None:
             return STARTING
         if table is not self._table:
             self._renew(table)
         dark = self._links.dark()
-        name = model_in(raw)
+        name = model_in(data, start)
         if name is not None and not dark:
             known = self._named.get((path, name))
             if known is not None:
-                return known, raw
-        need: Need | Refusal
-        named = name is not None and find(name, table) is not None
+                return known
+        named = name is not None and name in table.by_name
         # Whose max_tokens may be lowered, the whole body counts.
         if named and not table.routing.clamp_max_tokens:
             need = Need(task=task_of(path), model=name)
-        elif len(raw) > _PARSE_BYTES or (not named and self._by_header):
+        elif len(data) > _PARSE_BYTES or (not named and self._by_header):
             return None
         else:
-            need = need_from("POST", path, "", raw)
-            if isinstance(need, Refusal):
-                return need
+            parsed = need_from("POST", path, "", data[start:])
+            if isinstance(parsed, Refusal):
+                return parsed
+            need = parsed
         spills = table.routing.spill_over is not None
         choice = (
             choose(need, table, dark, self._links.load()) if spills else choose(need, table, dark)
@@ -107,11 +122,11 @@ class Ways:
         way = self._way(path, choice)
         if way is None:
             return None
-        if name is not None and not need.body and not dark:
-            self._named[path, name] = way
         if choice.rewrite and need.body:
-            return way, with_model(raw, need.body, choice.model)
-        return way, raw
+            way.body = with_model(data[start:], need.body, choice.model)
+        elif name is not None and not need.body and not dark:
+            self._named[path, name] = way
+        return way
 
     def sweep(self, keep_s: float) -> None:
         """Close connections that have been idle for *keep_s*."""
@@ -153,4 +168,4 @@ class Ways:
             self._retired.append(pool)
 
 
-assert all(default is not MISSING for _, default in _OTHERWISE)  # noqa: S101
+assert all(default is not MISSING for _, default in _OTHERWISE)
