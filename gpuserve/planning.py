@@ -11,6 +11,7 @@ from typing import Literal
 from gpuserve.launch import Place, launch_of
 from gpuserve.memory.assess import assess
 from gpuserve.memory.engine import ModelFacts
+from gpuserve.memory.release import Release, parse_release
 from gpuserve.memory.report import FitReport
 from gpuserve.pins import with_pins
 from gpuserve.plan import Plan
@@ -43,6 +44,10 @@ def make_plan(
     what was found, and where it says nothing that text itself is the program. An invalid
     profile gives a report with problems and no launches.
     """
+    facts = {
+        spec.name: replace(facts[spec.name], release=_release(spec, executables, machine))
+        for spec in profile.models
+    }
     versions = {stated: found.version for stated, found in executables.items()}
     sized, unpinned = with_pins(profile, facts, machine.gpus, versions, device)
     report = _judged(sized, facts, machine, device)
@@ -60,6 +65,15 @@ def make_plan(
         if spec.name in grants
     )
     return Plan(profile=profile, report=report, launches=launches)
+
+
+def _release(
+    spec: ModelSpec, executables: Mapping[str, Executable], machine: Machine
+) -> Release | None:
+    """The release that decides the rules of memory: of the executable, else of the machine file."""
+    found = executables.get(spec.vllm)
+    version = found.version if found is not None else None
+    return parse_release(version or machine.host.vllm_version)
 
 
 def _judged(

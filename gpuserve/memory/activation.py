@@ -1,10 +1,14 @@
 """What an engine takes besides weights and KV cache: estimates, each with its source.
 
-The figures reproduce the start logs of vLLM 0.19 to 0.33 that state them, within
-`error.py`'s margin; only a start on the card itself tells the truth.
+Fitted constants, at most two to a term, follow from the start logs that docs/memory-accuracy.md
+lists (scripts/memory_accuracy); only a start on the card itself tells the truth.
 """
 
+from functools import lru_cache
+
 from gpuserve.memory.architecture import Architecture
+from gpuserve.memory.layers import Attention, Experts, Latent, Layer, Mlp, Recurrent
+from gpuserve.memory.release import Release, bytes_per_logit, compiles
 from gpuserve.units import GIB, MIB
 
 # The context that CUDA makes before vLLM takes its first reading, so outside of its budget:
@@ -14,60 +18,125 @@ CUDA_CONTEXT_BYTES = GIB // 2
 # 0.23 GiB that vLLM 0.26.1 logs for Qwen3-30B-A3B at 2,048 tokens are 0.15 by the formula
 # below and this.
 _ALWAYS_BYTES = 80 * MIB
-# Logits in 16 bit, their float32 copy, and probabilities beside sorted values (v1/sample).
-_BYTES_PER_LOGIT = 12
 _ELEMENT_BYTES = 2
-# Graphs share one pool, whose size follows the depth; a few MiB for each captured size.
-# Qwen3-30B-A3B (48 layers) on H100: 0.14 to 0.22 GiB at 64 sequences (vLLM 0.22.1 log).
-_GRAPH_BYTES = 150 * MIB
-_GRAPH_BYTES_PER_LAYER = 1_700_000
-_GRAPH_BYTES_PER_SIZE = 4 * MIB
-_FREE_GRAPH_SIZES = 6
+# Graphs share one pool; a little for each captured size. Logs of 0.22 and 0.26: 0.08 to 0.15 GiB
+# estimated by vLLM with 10 to 19 sizes. Before 0.21, when they were not part of the budget, logs
+# have up to 2.9 GiB.
+_GRAPH_BYTES = 120 * MIB
+_GRAPH_BYTES_PER_SIZE = 5 * MIB // 2
 _MAX_GRAPH_TOKENS = 512  # vllm/config/vllm.py, max_cudagraph_capture_size
-# cuBLAS workspaces and loaded kernels, inside the budget: 0.11 to 0.36 GiB in the logs of
-# vLLM 0.6.5 to 0.19, more for deeper models.
-_NON_TORCH_BYTES = 100 * MIB
-_NON_TORCH_BYTES_PER_LAYER = 1_700_000
+# cuBLAS workspaces and loaded kernels, inside the budget: 0.01 to 0.36 GiB in the logs of 0.6.5 to
+# 0.26. With this figure the median error of the KV cache over the logs is zero.
+_NON_TORCH_BYTES = 256 * MIB
 # Channels of NCCL and custom all-reduce; 0.45 to 1.0 GiB with everything else on two L4.
 _COLLECTIVES_BYTES = 300 * MIB
 
 
+@lru_cache(maxsize=1024)  # models share shapes, and one check asks often
 def activation_bytes(
     arch: Architecture,
     *,
     max_num_batched_tokens: int,
     max_num_seqs: int,
     tensor_parallel_size: int = 1,
+    enforce_eager: bool = False,
+    images: bool = True,
+    release: Release | None = None,
 ) -> int:
-    """Return the peak of one profile run: the widest layer, or the sampler if that is more.
+    """Return the peak of one profile run: the widest layer, the sampler, or the vision tower.
 
-    For each token a dense layer holds the gate and up projections, their product, and the
-    hidden state with its residual: (3 x intermediate + 2 x hidden) x 2 bytes.
+    For each token a layer holds what its widest part writes, and the hidden state with its
+    residual, once more where nothing is compiled: for a dense layer
+    (3 x intermediate + 2 x hidden) x 2 bytes. The sampler runs once for each sequence, over the
+    whole vocabulary on every rank. `images` False: none are accepted, so none are profiled.
     """
-    width = 3 * arch.intermediate // tensor_parallel_size
-    if arch.experts is not None:
-        # Each of the active experts has its own rows (fused_moe.py, intermediate_cache1..3).
-        row = 3 * arch.experts.intermediate // tensor_parallel_size + arch.hidden
-        width = arch.experts.active * row
-    layer = (width + 2 * arch.hidden) * _ELEMENT_BYTES * max_num_batched_tokens
-    sampler = 0 if arch.embeddings else max_num_seqs * arch.vocab * _BYTES_PER_LOGIT
-    return max(layer, sampler) + _ALWAYS_BYTES
+    hidden = _hidden_copies(release, tensor_parallel_size, enforce_eager=enforce_eager)
+    widest = max(_width(arch, layer, tensor_parallel_size) for layer in set(arch.all_layers))
+    row = (widest + hidden * arch.hidden) * _ELEMENT_BYTES
+    run = row * max_num_batched_tokens
+    sampler = 0
+    if not arch.embeddings and not arch.encoder:
+        sampler = max_num_seqs * arch.vocab * bytes_per_logit(release)
+    embedded, tower = _vision(arch, max_num_batched_tokens) if images else (0, 0)
+    # The tower's output stays while the decoder is profiled (gpu_model_runner.py, profile_run).
+    return max(run + embedded, sampler + embedded, tower) + _ALWAYS_BYTES
+
+
+def _hidden_copies(release: Release | None, tp: int, *, enforce_eager: bool) -> int:
+    """How many times a token's hidden state is there at the widest moment.
+
+    Two (itself and the residual) in a compiled layer, three in an eager one; ranks add the input
+    and the output of an all-reduce, and eager ones a copy of it: logs of 0.7 with two ranks need
+    5.7 to 5.8 (Qwen2.5-72B: 5.66 GiB for 32,768 tokens; Qwen2.5-14B: 0.19 for 2,048).
+    """
+    if compiles(release, enforce_eager=enforce_eager):
+        return 2 if tp == 1 else 4
+    return 3 if tp == 1 else 6
+
+
+def _width(arch: Architecture, layer: Layer, tp: int) -> int:
+    """Elements that the widest part of a layer writes for one token."""
+    return max(_mixer_width(layer, tp), _mlp_width(arch, layer, tp))
+
+
+def _mlp_width(arch: Architecture, layer: Layer, tp: int) -> int:
+    match layer.mlp:
+        case Mlp() as mlp:
+            # Gate and up together, and their product; without a gate the input and the product.
+            return mlp.matrices * mlp.width // tp
+        case Experts() as experts:
+            # Each of the active experts has its own rows (fused_moe.py, intermediate_cache1..3).
+            row = 3 * experts.intermediate // tp + arch.hidden
+            return experts.active * row + 3 * experts.shared_intermediate // tp
+    return 0
+
+
+def _mixer_width(layer: Layer, tp: int) -> int:
+    match layer.mixer:
+        case Attention() as own:
+            gated = 2 if own.gated else 1
+            keys = max(1, own.kv_heads // tp)
+            return own.head_dim * ((gated + 1) * own.heads // tp + 2 * keys)
+        case Latent() as own:
+            # Keys and values are written out for every head in the prefill (mla_attention.py).
+            head = own.nope_dim + own.rope_dim
+            return own.heads // tp * (2 * head + own.nope_dim + 2 * own.v_dim)
+        case Recurrent() as own:
+            # What goes in, what the convolution makes of it, and the output.
+            return 3 * own.conv_width // tp
+    return 0
+
+
+def _vision(arch: Architecture, batched: int) -> tuple[int, int]:
+    """Return what the tower's output takes, and the peak of the tower itself.
+
+    vLLM profiles as many images of the largest size as the encoder's budget holds: batched tokens,
+    or one image where that is more (v1/core/encoder_cache_manager.py, compute_mm_encoder_budget).
+    """
+    tower = arch.tower
+    if tower is None:
+        return 0, 0
+    tokens = max(batched, tower.image_tokens or 0)
+    if tower.image_tokens:
+        tokens = max(1, batched // tower.image_tokens) * tower.image_tokens
+    patches = tokens * tower.patches_per_token
+    peak = patches * (2 * tower.inner + 6 * tower.width) * _ELEMENT_BYTES
+    return tokens * arch.hidden * _ELEMENT_BYTES, peak
 
 
 def cuda_graph_bytes(
     arch: Architecture, *, max_num_seqs: int, max_num_batched_tokens: int, enforce_eager: bool
 ) -> int:
-    """Return the memory of captured graphs; 0 with enforce_eager."""
-    if enforce_eager:
+    """Return the memory of captured graphs; 0 with enforce_eager, and for encoders."""
+    if enforce_eager or arch.encoder:
         return 0
     largest = min(2 * max_num_seqs, _MAX_GRAPH_TOKENS, max_num_batched_tokens)
     # Captured sizes are 1, 2, 4, then every 8 up to 256, then every 16 (vllm/config/vllm.py).
     sizes = 3 + min(largest, 256) // 8 + max(0, largest - 256) // 16
-    extra = max(0, sizes - _FREE_GRAPH_SIZES) * _GRAPH_BYTES_PER_SIZE
-    return _GRAPH_BYTES + arch.layers * _GRAPH_BYTES_PER_LAYER + extra
+    return _GRAPH_BYTES + sizes * _GRAPH_BYTES_PER_SIZE
 
 
-def non_torch_bytes(arch: Architecture, *, tensor_parallel_size: int = 1) -> int:
+def non_torch_bytes(*, tensor_parallel_size: int = 1) -> int:
     """Return what the driver's libraries hold inside the budget on one rank."""
     shared = _COLLECTIVES_BYTES if tensor_parallel_size > 1 else 0
-    return _NON_TORCH_BYTES + arch.layers * _NON_TORCH_BYTES_PER_LAYER + shared
+    return _NON_TORCH_BYTES + shared

@@ -9,49 +9,55 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpuserve.memory.confignumbers import count, flag, number, optional_number
+from gpuserve.memory.layers import Attention, Experts, Layer, Mlp
 from gpuserve.memory.quantization import Quantization, read_quantization
+from gpuserve.memory.stack import KNOWN_STACKS, Basics, read_stack
+from gpuserve.memory.tower import VisionTower, read_tower
+
+__all__ = ["Architecture", "Experts", "read_architecture"]
 
 # Model types whose tensors are the ones that weights.py counts: attention with q, k, v and o
 # projections, a gated MLP of three matrices or a mixture of such, RMS norms. The list is of
 # decoders that vLLM 0.32 serves with that layout (vllm/model_executor/models/registry.py).
 _KNOWN_TYPES = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3"}
-    | {"gemma2", "gemma3_text", "olmo2", "granite", "smollm3"}
+    | {"gemma2", "gemma3_text", "olmo2", "granite", "smollm3", "ministral", "seed_oss"}
 )
 # Architectures that generate; everything else that vLLM serves pools (embeds, scores, ranks).
 _GENERATES = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForImageTextToText")
+# Encoders: they see both directions and cache nothing (registry.py, embedding models).
+_ENCODER_TYPES = frozenset(
+    {"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new", "distilbert"}
+    | {"electra", "mpnet", "camembert", "gte"}
+)
+# A window that these state holds for every layer (their classes in vllm/model_executor/models).
+_WINDOW_EVERYWHERE = frozenset(
+    {
+        "llama",
+        "mistral",
+        "mixtral",
+        "phi3",
+        "qwen2",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_moe",
+        "starcoder2",
+    }
+)
 # Rope kinds whose `factor` is already inside max_position_embeddings, so that vLLM does not
 # multiply it again (vllm/config/model.py, _get_and_verify_max_len).
 _ROPE_ALREADY_SCALED = frozenset(
     {"default", "su", "longrope", "llama3", "mrope", "yarn"}
     | {"deepseek_yarn", "deepseek_llama_scaling"}
 )
-# Far above any published model; a larger number means a damaged or hostile file.
-_LIMITS = {
-    "num_hidden_layers": 2_000,
-    "num_attention_heads": 10_000,
-    "num_key_value_heads": 10_000,
-    "head_dim": 65_536,
-    "hidden_size": 1_000_000,
-    "intermediate_size": 10_000_000,
-    "vocab_size": 10_000_000,
-    "experts": 100_000,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
-    """A mixture of experts: `count` MLPs in each layer, of which `active` serve one token.
-
-    `intermediate` is the width of one expert, `shared_intermediate` that of the experts that
-    every token passes (0: none), `dense_layers` the number of layers with a plain MLP instead.
-    """
-
-    count: int
-    active: int
-    intermediate: int
-    shared_intermediate: int = 0
-    dense_layers: int = 0
+_BIASED_HEADS = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_5_vl_text"}
+# Their MLP has two matrices, without a gate (the config.json of none of them says so).
+_UNGATED_TYPES = frozenset(
+    {"opt", "mpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "bloom", "falcon", "phi"}
+    | {"starcoder2", "codegen", "bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"}
+)
+_NORMED_HEADS = {"qwen3", "qwen3_moe", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,11 @@ class Architecture:
     width of what is not quantized: 2, because vLLM loads float32 checkpoints in 16 bit unless
     told otherwise. `chat_template` None: not known. `estimated`: the type is
     not among the known ones, so sizes follow from the usual layout and may be off.
+
+    `stack` holds the layers one by one where they differ or are not of the usual kind; without
+    it every layer is alike, as the other fields say. `tower` is the vision part. `rotary_len` are
+    the positions of the rotary table, `draft_layers` the layers for speculation that the
+    checkpoint brings along (MTP), which vLLM loads only when it is asked to.
     """
 
     model_type: str
@@ -87,7 +98,11 @@ class Architecture:
     chat_template: bool | None = None
     images: bool = False
     embeddings: bool = False
+    encoder: bool = False
     estimated: bool = False
+    stack: tuple[Layer, ...] = ()
+    tower: VisionTower | None = None
+    draft_layers: int = 0
 
     @property
     def q_width(self) -> int:
@@ -99,78 +114,115 @@ class Architecture:
         """Width of the key projection, and of the value projection."""
         return self.kv_heads * self.head_dim
 
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """Every layer in order; windowed ones spread evenly where only their number is known."""
+        if self.stack:
+            return self.stack
+        dense = self.experts.dense_layers if self.experts is not None else 0
+        return tuple(
+            self._layer(windowed=self._is_windowed(n), dense=n < dense) for n in range(self.layers)
+        )
+
+    def _is_windowed(self, n: int) -> bool:
+        return (n + 1) * self.sliding_layers // self.layers > n * self.sliding_layers // self.layers
+
+    def _layer(self, *, windowed: bool, dense: bool) -> Layer:
+        plain = self.hidden * (4 if self.model_type.startswith("gemma") else 2)
+        if self.qk_norm:
+            plain += 2 * self.head_dim
+        experts = None if dense else self.experts
+        return Layer(
+            mixer=Attention(
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                head_dim=self.head_dim,
+                window=self.sliding_window if windowed else None,
+                encoder=self.encoder,
+            ),
+            mlp=experts if experts is not None else self._mlp(),
+            plain=plain,
+        )
+
+    def _mlp(self) -> Mlp:
+        return Mlp(width=self.intermediate, matrices=2 if self.model_type in _UNGATED_TYPES else 3)
+
 
 def read_architecture(
-    config: Mapping[str, Any], *, chat_template: bool | None = None
+    config: Mapping[str, Any], *, chat_template: bool | None = None, pooling: bool = False
 ) -> Architecture:
     """Return the architecture that a Hugging Face config.json states.
 
-    A multimodal config is read through its `text_config`. Raises ValueError, with a sentence
+    `pooling`: other files say that the model embeds, whatever the config calls it. A multimodal
+    config is read through its `text_config`. Raises ValueError, with a sentence
     that names the key, when a number is missing, of the wrong type, or absurd.
     """
     text = _text_part(config)
-    layers = _number(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
-    heads = _number(text, "num_attention_heads", "n_head", "n_heads")
-    hidden = _number(text, "hidden_size", "n_embd", "d_model")
-    head_dim = _optional(text, "head_dim") or _divided(hidden, heads)
     model_type = str(text.get("model_type", ""))
-    names = config.get("architectures") or []
+    layers = number(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    heads = number(text, "num_attention_heads", "n_head", "n_heads")
+    hidden = number(text, "hidden_size", "n_embd", "d_model")
+    basics = Basics(
+        model_type=model_type,
+        layers=layers,
+        heads=heads,
+        kv_heads=optional_number(text, "num_key_value_heads") or heads,
+        head_dim=optional_number(text, "head_dim") or _divided(hidden, heads),
+        hidden=hidden,
+        intermediate=optional_number(text, "intermediate_size", "ffn_dim") or 4 * hidden,
+    )
+    classes = config.get("architectures")
+    name = str(classes[0]) if isinstance(classes, list) and classes else ""
     trained, derived = _lengths(text)
+    encoder = model_type in _ENCODER_TYPES
     window, sliding = _sliding(text, layers, model_type)
-    experts = _experts(text)
+    stack = read_stack(text, basics)
+    tower = read_tower(config)
+    quantization = read_quantization(config, text)
+    known = model_type in _KNOWN_TYPES or model_type in KNOWN_STACKS
     return Architecture(
         model_type=model_type,
         layers=layers,
         heads=heads,
-        kv_heads=_optional(text, "num_key_value_heads") or heads,
-        head_dim=head_dim,
+        kv_heads=basics.kv_heads,
+        head_dim=basics.head_dim,
         hidden=hidden,
-        intermediate=_optional(text, "intermediate_size", "ffn_dim") or 4 * hidden,
-        vocab=_number(text, "vocab_size"),
-        tied_embeddings=bool(text.get("tie_word_embeddings", model_type.startswith("gemma"))),
-        qkv_bias=bool(text.get("attention_bias", model_type in {"qwen2", "qwen2_moe"})),
-        qk_norm=model_type in {"qwen3", "qwen3_moe", "gemma3_text"},
+        intermediate=basics.intermediate,
+        vocab=number(text, "vocab_size"),
+        tied_embeddings=flag(
+            text, "tie_word_embeddings", default=encoder or model_type.startswith("gemma")
+        ),
+        qkv_bias=flag(text, "attention_bias", default=model_type in _BIASED_HEADS),
+        qk_norm=model_type in _NORMED_HEADS,
         trained_len=trained,
         derived_len=derived,
         sliding_window=window,
         sliding_layers=sliding,
-        experts=experts,
-        quantization=read_quantization(config, text),
+        experts=_experts(text, basics, stack),
+        quantization=quantization,
         chat_template=chat_template,
         images="vision_config" in config,
-        embeddings=bool(names) and not any(str(names[0]).endswith(end) for end in _GENERATES),
-        estimated=model_type not in _KNOWN_TYPES
-        or "vision_config" in config
-        or "kv_lora_rank" in text,
+        embeddings=pooling or (bool(name) and not any(name.endswith(end) for end in _GENERATES)),
+        encoder=encoder,
+        estimated=not known
+        or tower is not None
+        or (bool(stack) and model_type not in KNOWN_STACKS)
+        or (quantization is not None and not quantization.known),
+        stack=stack,
+        tower=tower,
+        draft_layers=count(text, "num_nextn_predict_layers", 100)
+        or count(text, "mtp_num_hidden_layers", 100),
     )
 
 
 def _text_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    part = config.get("text_config")
-    if isinstance(part, Mapping) and "num_hidden_layers" in part:
-        return part
+    for name in ("text_config", "llm_config", "language_config", "thinker_config"):
+        part = config.get(name)
+        if isinstance(part, Mapping):
+            inner = _text_part(part)
+            if "num_hidden_layers" in inner:
+                return inner
     return config
-
-
-def _optional(text: Mapping[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = text.get(name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f'"{name}" must be a whole number, found {value!r:.60}')
-        limit = _LIMITS.get(name, 1 << 40)
-        if not 0 < value <= limit:
-            raise ValueError(f'"{name}" is {value}, outside of 1 to {limit}')
-        return value
-    return None
-
-
-def _number(text: Mapping[str, Any], *names: str) -> int:
-    value = _optional(text, *names)
-    if value is None:
-        raise ValueError(f'it does not state "{names[0]}"')
-    return value
 
 
 def _divided(hidden: int, heads: int) -> int:
@@ -181,7 +233,9 @@ def _divided(hidden: int, heads: int) -> int:
 
 def _lengths(text: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Return what the model was trained for, and what vLLM derives when nobody says."""
-    trained = _optional(text, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    trained = optional_number(
+        text, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length"
+    )
     if trained is None:
         return None, None
     rope = text.get("rope_scaling") or text.get("rope_parameters")
@@ -196,37 +250,26 @@ def _lengths(text: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 def _sliding(text: Mapping[str, Any], layers: int, model_type: str) -> tuple[int | None, int]:
     """Return the window and how many layers have it; (None, 0) without one."""
-    window = _optional(text, "sliding_window")
+    window = optional_number(text, "sliding_window")
     # Qwen2 states a window that `use_sliding_window: false` turns off.
     if window is None or text.get("use_sliding_window") is False:
         return None, 0
     kinds = text.get("layer_types")
     if isinstance(kinds, list):
         return window, min(layers, sum(kind == "sliding_attention" for kind in kinds))
-    pattern = _optional(text, "sliding_window_pattern")
+    pattern = optional_number(text, "sliding_window_pattern")
     if pattern is None and model_type.startswith("gemma"):
         # Gemma 2 alternates; Gemma 3 has one full layer in six (their model cards).
         pattern = 2 if model_type == "gemma2" else 6
     if pattern is not None:
         return window, layers - layers // pattern
-    return window, layers
+    # Which layers have it is not said. Of an unknown type none is counted on: a window on every
+    # layer would promise more than there is.
+    return (window, layers) if model_type in _WINDOW_EVERYWHERE else (None, 0)
 
 
-def _experts(text: Mapping[str, Any]) -> Experts | None:
-    count = _optional(text, "num_local_experts", "num_experts", "n_routed_experts")
-    if count is None or count < 2:
-        return None
-    if count > _LIMITS["experts"]:
-        raise ValueError(f"it states {count} experts")
-    width = _optional(text, "moe_intermediate_size") or _number(text, "intermediate_size")
-    shared = _optional(text, "shared_expert_intermediate_size")
-    if shared is None and text.get("n_shared_experts"):
-        shared = width * _number(text, "n_shared_experts")
-    first_dense = text.get("first_k_dense_replace") or 0
-    return Experts(
-        count=count,
-        active=_optional(text, "num_experts_per_tok", "experts_per_token") or 1,
-        intermediate=width,
-        shared_intermediate=shared or 0,
-        dense_layers=first_dense if isinstance(first_dense, int) else 0,
-    )
+def _experts(text: Mapping[str, Any], basics: Basics, stack: tuple[Layer, ...]) -> Experts | None:
+    """The mixture that most layers have: of the stack where there is one."""
+    if stack:
+        return next((layer.mlp for layer in stack if isinstance(layer.mlp, Experts)), None)
+    return basics.experts(text)

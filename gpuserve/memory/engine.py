@@ -13,10 +13,15 @@ from gpuserve.memory.activation import (
     non_torch_bytes,
 )
 from gpuserve.memory.architecture import Architecture
+from gpuserve.memory.drafts import Draft, draft_of
+from gpuserve.memory.engineargs import EngineArgs, read_engine_args
 from gpuserve.memory.error import p95_margin_bytes
-from gpuserve.memory.kv import BLOCK_TOKENS, CPU_BLOCK_TOKENS, KvShape, kv_shape
+from gpuserve.memory.kv import CPU_BLOCK_TOKENS, KvShape, kv_shape
 from gpuserve.memory.quantization import requested_quantization
+from gpuserve.memory.release import Release, graphs_inside_budget
 from gpuserve.memory.report import Footprint
+from gpuserve.memory.resident import loading_peak_bytes, resident_bytes
+from gpuserve.memory.tensors import TensorSums
 from gpuserve.memory.weights import weights_bytes
 from gpuserve.profile.spec import ModelSpec
 from gpuserve.units import GIB
@@ -39,14 +44,19 @@ class ModelFacts:
     """What is known about a checkpoint before it is loaded.
 
     `architecture` None: neither here nor in the catalogue. `tensor_bytes` is the sum of its
-    tensors when their headers were read. `here`: the weights need no fetching. `source` says
-    where the facts are from, for people.
+    tensors when their headers (or the index) were read, `tensors` the same by place, from the
+    headers alone. `here`: the weights need no fetching. `source` says where the facts are from,
+    for people. `draft` are the facts of the model that speculation asks for. `release` is of the
+    vLLM that will run it, None: the newest that is known.
     """
 
     architecture: Architecture | None
     tensor_bytes: int | None = None
+    tensors: TensorSums | None = None
     here: bool = False
     source: str = ""
+    draft: "ModelFacts | None" = None
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,8 @@ class Engine:
     `kv` is None when the architecture is not known; every size but the context is then 0.
     `promise_tokens` x `promise_sequences` must be held at once: the demand, or one request of
     full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
+    `context` is what lies outside of vLLM's budget, with releases before 0.21 the graphs too.
+    `loading_peak` is the most that it holds while it loads.
     """
 
     spec: ModelSpec
@@ -65,6 +77,7 @@ class Engine:
     graphs: int
     non_torch: int
     context: int
+    loading_peak: int
     margin_bytes: int
     max_model_len: int | None
     max_num_seqs: int
@@ -120,49 +133,61 @@ class Engine:
 
 
 def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
-    """Return *spec* with its open settings filled in, and what it needs.
+    """Return *spec* with its open settings filled in, and what it needs of its vLLM.
 
     On a CPU box blocks are larger, nothing is captured, and the context is the processes'
     own memory.
     """
     arch = facts.architecture
+    release = facts.release
+    arguments = read_engine_args(spec.extra_args)
     if arch is not None and spec.dtype in _FLOAT32:
         arch = replace(arch, param_bytes=4)
+    if arch is not None and arguments.pooling:
+        arch = replace(arch, embeddings=True)
     length = _model_len(spec, arch)
     seqs = _sequences(spec)
     batched = spec.max_num_batched_tokens or _batched_tokens(arch, length, seqs)
     demand = spec.demand
     kv = None
-    sizes = (0, 0, 0, 0)
+    sizes = _Sizes()
+    draft = Draft()
     if arch is not None:
-        sizes = _sizes(spec, facts, arch, batched, seqs, cpu=cpu)
+        draft = _draft(spec, facts, arch, arguments)
+        sizes = _sizes(spec, facts, arch, batched, seqs, arguments, draft, release, cpu=cpu)
         kv = kv_shape(
             arch,
             tensor_parallel_size=spec.tensor_parallel_size,
             pipeline_parallel_size=spec.pipeline_parallel_size,
             kv_cache_dtype=spec.kv_cache_dtype,
-            block_tokens=spec.block_size or (CPU_BLOCK_TOKENS if cpu else BLOCK_TOKENS),
+            block_tokens=spec.block_size or (CPU_BLOCK_TOKENS if cpu else None),
             max_num_batched_tokens=batched,
+            prefix_caching=spec.enable_prefix_caching is not False,
+            draft=draft.architecture,
+            draft_tokens=draft.tokens,
+            release=release,
         )
+    estimated = arch is None or arch.estimated or draft.unknown
+    inside = graphs_inside_budget(release)
+    context = CPU_PROCESS_BYTES if cpu else CUDA_CONTEXT_BYTES
     return Engine(
         spec=spec,
         kv=kv,
-        weights=sizes[0],
-        activation=sizes[1],
-        graphs=sizes[2],
-        non_torch=sizes[3],
-        context=CPU_PROCESS_BYTES if cpu else CUDA_CONTEXT_BYTES,
+        weights=sizes.weights,
+        activation=sizes.activation,
+        graphs=sizes.graphs if inside else 0,
+        non_torch=sizes.non_torch,
+        context=context if inside else context + sizes.graphs,
+        loading_peak=sizes.loading_peak,
         margin_bytes=p95_margin_bytes(
-            sizes[0],
-            exact=facts.tensor_bytes is not None,
-            estimated=arch is None or arch.estimated,
+            sizes.weights, exact=facts.tensor_bytes is not None, estimated=estimated
         ),
         max_model_len=length,
         max_num_seqs=seqs,
         max_num_batched_tokens=batched,
         promise_tokens=demand.context_tokens if demand else length or _UNSTATED_MODEL_LEN,
         promise_sequences=demand.concurrency if demand else 1,
-        estimated=arch is None or arch.estimated,
+        estimated=estimated,
     )
 
 
@@ -194,29 +219,111 @@ def _batched_tokens(arch: Architecture | None, length: int | None, seqs: int) ->
     return least
 
 
-def _sizes(
-    spec: ModelSpec, facts: ModelFacts, arch: Architecture, batched: int, seqs: int, *, cpu: bool
-) -> tuple[int, int, int, int]:
-    ranks = spec.tensor_parallel_size
-    weights = weights_bytes(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Bytes on one rank; all 0 where the shape is not known."""
+
+    weights: int = 0
+    activation: int = 0
+    graphs: int = 0
+    non_torch: int = 0
+    loading_peak: int = 0
+
+
+def _draft(spec: ModelSpec, facts: ModelFacts, arch: Architecture, arguments: EngineArgs) -> Draft:
+    known = facts.draft
+    return draft_of(
+        arguments.speculation,
         arch,
-        tensor_parallel_size=ranks,
-        pipeline_parallel_size=spec.pipeline_parallel_size,
-        quantization=requested_quantization(spec.quantization or ""),
-        checkpoint_bytes=facts.tensor_bytes,
+        known.architecture if known is not None else None,
+        draft_bytes=known.tensor_bytes if known is not None else None,
+        tensor_parallel_size=spec.tensor_parallel_size,
     )
+
+
+def _sizes(
+    spec: ModelSpec,
+    facts: ModelFacts,
+    arch: Architecture,
+    batched: int,
+    seqs: int,
+    arguments: EngineArgs,
+    draft: Draft,
+    release: Release | None,
+    *,
+    cpu: bool,
+) -> _Sizes:
+    tp, pp = spec.tensor_parallel_size, spec.pipeline_parallel_size
+    asked = requested_quantization(spec.quantization or "")
+    weights = rank_weights_bytes(spec, facts, arch) + draft.weights_bytes
     # UVA offloading keeps this much of each rank's weights in host memory (vLLM --cpu-offload-gb,
     # whose GB are GiB).
     weights = max(0, weights - int((spec.cpu_offload_gb or 0) * GIB))
     activation = activation_bytes(
-        arch, max_num_batched_tokens=batched, max_num_seqs=seqs, tensor_parallel_size=ranks
+        arch,
+        max_num_batched_tokens=batched,
+        max_num_seqs=seqs,
+        tensor_parallel_size=tp,
+        enforce_eager=spec.enforce_eager,
+        images=arguments.images,
+        release=release,
     )
     if cpu:
-        return weights, activation, 0, 0
+        return _Sizes(weights=weights, activation=activation, loading_peak=weights)
+    beside = resident_bytes(
+        arch,
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+        quantization=asked,
+        lora=arguments.lora,
+        release=release,
+    )
     graphs = cuda_graph_bytes(
         arch,
         max_num_seqs=seqs,
         max_num_batched_tokens=batched,
         enforce_eager=spec.enforce_eager,
     )
-    return weights, activation, graphs, non_torch_bytes(arch, tensor_parallel_size=ranks)
+    peak = loading_peak_bytes(
+        arch,
+        weights + beside,
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+        quantization=asked,
+        release=release,
+    )
+    return _Sizes(
+        weights=weights,
+        activation=activation,
+        graphs=graphs,
+        non_torch=non_torch_bytes(tensor_parallel_size=tp) + beside,
+        loading_peak=peak,
+    )
+
+
+def rank_weights_bytes(spec: ModelSpec, facts: ModelFacts, arch: Architecture) -> int:
+    """Return the weights on the fullest rank: exact from headers, else computed.
+
+    What changes while loading (quantizing, padding for kernels) is computed also where the
+    headers are known.
+    """
+    tp, pp = spec.tensor_parallel_size, spec.pipeline_parallel_size
+    asked = requested_quantization(spec.quantization or "")
+    changed = (asked is not None and arch.quantization is None) or (
+        arch.quantization is not None and arch.quantization.method == "mxfp4"
+    )
+    if facts.tensors is not None and not changed:
+        return facts.tensors.rank_bytes(
+            tensor_parallel_size=tp,
+            pipeline_parallel_size=pp,
+            kv_heads=arch.kv_heads,
+            vocab=arch.vocab,
+            headless=arch.embeddings,
+        )
+    return weights_bytes(
+        arch,
+        tensor_parallel_size=tp,
+        pipeline_parallel_size=pp,
+        quantization=asked,
+        checkpoint_bytes=facts.tensor_bytes,
+    )

@@ -105,12 +105,13 @@ def shortfalls(made: Sequence[Charge], rooms: Mapping[int, Room]) -> tuple[Short
         here = [c for c in made if index in c.gpus]
         for charge in sorted(here, key=lambda c: (c.reserved_bytes, c.engine.spec.name)):
             needed = charge.budgets[charge.gpus.index(index)] + charge.engine.context
-            if needed > left:
+            loading = charge.engine.loading_peak + charge.engine.context
+            if max(needed, loading) > left:
                 found.append(
                     Shortfall(
                         model=charge.engine.spec.name,
                         gpu=index,
-                        needed_bytes=needed,
+                        needed_bytes=max(needed, loading),
                         available_bytes=max(0, left),
                     )
                 )

@@ -18,11 +18,16 @@ TINY: dict[str, Any] = {
 
 
 def write_safetensors(path: Path, tensors: dict[str, tuple[str, int]]) -> None:
-    """Write a file with tensors of (dtype, bytes)."""
+    """Write a file with tensors of (dtype, bytes), each of one dimension."""
+    width = {"F32": 4, "BF16": 2, "F16": 2}
     header: dict[str, Any] = {}
     offset = 0
     for name, (dtype, size) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": [size], "data_offsets": [offset, offset + size]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": [size // width.get(dtype, 1)],
+            "data_offsets": [offset, offset + size],
+        }
         offset += size
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(offset))

