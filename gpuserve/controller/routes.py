@@ -10,9 +10,10 @@ from gpuserve.controller import policies
 from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
+from gpuserve.controller.status import memory_status
 from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
-from gpuserve.routing.table import EXTERNAL, EngineWord, RoutingTable, table_of
+from gpuserve.routing.table import EXTERNAL, EngineWord, Figure, RoutingTable, table_of
 from gpuserve.rundir import RunDir
 
 
@@ -76,6 +77,11 @@ class Routes:
             routable=state.routable and not stopping,
             reason="gpuserve is stopping" if stopping else replica.reason,
             retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
+            figures=tuple(
+                Figure(kind=kind, name=name, value=value)
+                for kind, figures in memory_status(replica).items()
+                for name, value in figures.items()
+            ),
         )
 
 

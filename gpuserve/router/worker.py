@@ -17,6 +17,7 @@ from aiohttp import web
 from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router.aside import Aside
 from gpuserve.router.control import Control, metrics_of_all
+from gpuserve.router.enginemetrics import engine_metrics
 from gpuserve.router.fast.server import FastServer
 from gpuserve.router.front import Front
 from gpuserve.router.limits import Bodies
@@ -158,7 +159,8 @@ class Worker:
         return self._metrics.render(self._links.tallies, further)
 
     async def _metrics_of_all(self) -> str:
-        return await metrics_of_all(self._control_path, self._own_metrics())
+        counted = await metrics_of_all(self._control_path, self._own_metrics())
+        return counted + engine_metrics(self._tables.table)
 
 
 async def _first(*waiting: Coroutine[Any, Any, Any]) -> None:

@@ -16,13 +16,26 @@ from gpuserve.routing.rules import Band, Rule, rules_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of an engine's memory, as `status` has it; a router only shows it.
+
+    `kind` is "predicted" or "actual", `name` a key such as `weights_bytes`, per GPU.
+    """
+
+    kind: str
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
     """One place that answers requests: an engine of this instance, or a server elsewhere.
 
     `names` are the public model names that lead here, the canonical one first. `url` is the
     base URL; where `socket` is set, requests go over that Unix socket instead and `url` only
     supplies the Host header. `routable` is the controller's word; `state` and `reason` say
-    why not ("Starting", "loading weights"), `retry_after_s` when to try again.
+    why not ("Starting", "loading weights"), `retry_after_s` when to try again. `figures` are what
+    it was planned to take and what it took.
     """
 
     name: str
@@ -35,6 +48,7 @@ class Upstream:
     reason: str | None = None
     retry_after_s: float | None = None
     capabilities: Capabilities = Capabilities()
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +155,7 @@ class EngineWord:
     routable: bool
     reason: str | None = None
     retry_after_s: float | None = None
+    figures: tuple[Figure, ...] = ()
 
 
 EXTERNAL = "External"  # the state of a server that gpuserve does not run
@@ -230,4 +245,5 @@ def _engine(launch: Launch, word: EngineWord) -> Upstream:
         reason=word.reason,
         retry_after_s=word.retry_after_s,
         capabilities=launch.capabilities,
+        figures=word.figures,
     )

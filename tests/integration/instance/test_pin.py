@@ -1,4 +1,4 @@
-"""`gpuserve pin` on an instance that runs."""
+"""Memory that was planned and measured: in the metrics, and pinned."""
 
 import json
 
@@ -12,6 +12,10 @@ def test_engines_without_a_gpu_are_not_pinned_and_pins_are_removed(box: Box) -> 
     )
     box.more = {"coder": stale}
     box.start()
+    scraped = box.instance.get("/metrics").body.decode()
+    for name in ("coder", "general"):
+        labels = f'model="{name}",part="kv_cache",kind="predicted"'
+        assert f"gpuserve_engine_memory_bytes{{{labels}}}" in scraped
     before = box.instance.profile.read_text()
     done = box.instance.gpuserve("pin")
     assert done.returncode == 1
