@@ -30,6 +30,7 @@ from gpuserve.profile.load import read
 from gpuserve.profile.source import Source
 from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
+from gpuserve.routing.unfit import unfit_routes
 from gpuserve.rundir import RunDir
 from gpuserve.stoptime import stop_time_caution
 
@@ -115,10 +116,11 @@ def prepare(
     if running is not None:
         plan = with_held_launches(plan, profile, running)
     impatient = stop_time_caution(profile)
-    judged = (*plan.report.problems, *((impatient,) if impatient else ()))
+    unfit = unfit_routes(profile, plan.launches)
+    judged = (*plan.report.problems, *unfit, *((impatient,) if impatient else ()))
     found = (*unsure, *doubts, *misused, *(placed(p, source) for p in judged), *absent)
     status = _STATUS[plan.report.verdict]
-    if any(not problem.warning for problem in misused):
+    if any(not problem.warning for problem in (*misused, *unfit)):
         status = ExitStatus.CONFIG
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
