@@ -30,9 +30,9 @@ class RoutingTable(Table):
     )
     threshold: Threshold | None = Field(
         None,
-        description="Probability of code from which a prompt counts as code. One number moves the "
+        description="Probability of code above which a prompt counts as code. One number moves the "
         "classifier's own band of unsure ones along; of two, a prompt is general below the first, "
-        "code from the second on, and unsure between them. Default: the classifier's own.",
+        "code above the second, and unsure between them. Default: the classifier's own.",
         examples=[0.6, [0.4, 0.7]],
     )
     fallback: list[PublicName] | None = Field(

@@ -73,13 +73,13 @@ def _threshold(value: Any) -> Any:
     if not all(0 < v < 1 for v in given):
         raise Fault(
             f"expected more than 0 and less than 1, found {', '.join(map(str, given))}",
-            "it is the probability of code from which a prompt counts as code",
+            "it is the probability of code above which a prompt counts as code",
         )
     if len(given) not in (1, 2) or (len(given) == 2 and given[0] > given[1]):
         raise Fault(
             "expected one probability, or two of which the first is the smaller",
-            "below the first a prompt counts as general, from the second on as code, and as "
-            "unsure between them",
+            "below the first a prompt counts as general, above the second as code, and as unsure "
+            "between them",
         )
     return [float(v) for v in given]
 

@@ -177,7 +177,7 @@ class RoutingSpec:
     `auto` is the model name that asks for routing. `code`, `general` and `default` are None
     when the profile does not say: then only explicit names and rules are served, and `auto` if
     there is exactly one model. `threshold` is empty (the classifier's own), one probability of
-    code, or two: general below the first, code from the second on. `fallback` None: the other
+    code, or two: general below the first, code above the second. `fallback` None: the other
     models of `[routing]`. `spill_over` is in-flight requests per max_num_seqs, None: never.
     """
 

@@ -14,7 +14,6 @@ from gpuserve.routing import fitness, refusals
 from gpuserve.routing.classify import Verdict
 from gpuserve.routing.refusals import RETRY_AFTER_S, Refusal
 from gpuserve.routing.request import LIMITS, Need
-from gpuserve.routing.rules import labelled
 from gpuserve.routing.scene import Scene
 from gpuserve.routing.table import RoutingTable, Target, Upstream
 
@@ -175,7 +174,7 @@ def _decide(need: Need, table: RoutingTable) -> _Decision | Refusal | None:
         return _Decision(step="header", route=asked, reason=reason)
     if not chains:
         return None
-    scene = Scene(need)
+    scene = Scene(need, table.unsure)
     for rule in table.rules:
         hits = rule.hits(scene)
         if hits is not None:
@@ -185,23 +184,19 @@ def _decide(need: Need, table: RoutingTable) -> _Decision | Refusal | None:
         reason = "kind: fill-in-the-middle goes to code"
         return _Decision(step="kind", route="code", reason=reason)
     if "code" in chains and "general" in chains:
-        return _classified(scene, table)
+        return _classified(scene.verdict)
     if "default" in chains:
         return _Decision(step="default", route="default", reason="default: no rule holds")
     return None
 
 
-def _classified(scene: Scene, table: RoutingTable) -> _Decision:
-    verdict = scene.verdict
-    label = labelled(verdict.route, verdict.score, table.band)
+def _classified(verdict: Verdict) -> _Decision:
     told = f"(p(code)={verdict.score:.2f}): {', '.join(verdict.reasons)}"
-    if label != verdict.route:
-        verdict = replace(verdict, route=label)
-    if label == "unsure":
+    if verdict.route == "unsure":
         reason = f"default: unsure {told}"
         return _Decision(step="default", route="default", reason=reason, verdict=verdict)
-    reason = f"classifier: looks {label} {told}"
-    return _Decision(step="classifier", route=label, reason=reason, verdict=verdict)
+    reason = f"classifier: looks {verdict.route} {told}"
+    return _Decision(step="classifier", route=verdict.route, reason=reason, verdict=verdict)
 
 
 def _named(

@@ -12,7 +12,6 @@ from typing import Any
 from gpuserve.plan import Capabilities
 from gpuserve.profile.spec import Profile, RoutingSpec
 from gpuserve.routing.choose import Refusal, choose, fallbacks
-from gpuserve.routing.classify import UNSURE
 from gpuserve.routing.request import NO_HEADERS, need_of
 from gpuserve.routing.table import RoutingTable, Upstream, stated_capabilities
 
@@ -51,7 +50,7 @@ def explain(
         "verdict": verdict.route if verdict else None,
         "signs": list(verdict.reasons) if verdict else [],
         "hits": list(choice.hits),
-        "unsure_between": list(table.band or UNSURE) if verdict else None,
+        "unsure_between": list(table.unsure) if verdict else None,
         "fallback": choice.fallback,
         "fallbacks": list(fallbacks(need, choice, table)),
         "max_tokens": min((number for _, number in choice.edits), default=None),

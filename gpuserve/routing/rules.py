@@ -8,7 +8,6 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from gpuserve.profile.spec import RouteSpec
 from gpuserve.routing.patterns import Pattern, compiled
@@ -20,10 +19,7 @@ _TOLD_CHARS = 40
 # Of one keyword within longer words, in one turn.
 _MOST_LOOKS = 256
 
-Label = Literal["code", "general", "unsure"]
 Condition = Callable[[Scene], str | None]
-# What makes a label of a probability, where the profile says so.
-Band = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +40,15 @@ class Rule:
         return tuple(found)
 
 
-def rules_of(specs: Sequence[RouteSpec], band: Band | None) -> tuple[Rule, ...]:
-    """Return the rules of *specs*, in their order; *band* is what the profile says of labels.
+def rules_of(specs: Sequence[RouteSpec]) -> tuple[Rule, ...]:
+    """Return the rules of *specs*, in their order.
 
     Raises BadPattern for a regex that no check has seen.
     """
-    return tuple(Rule(spec.name, tuple(_conditions(spec, band))) for spec in specs)
+    return tuple(Rule(spec.name, tuple(_conditions(spec))) for spec in specs)
 
 
-def labelled(route: Label, score: float, band: Band | None) -> Label:
-    """Return the label of a verdict: *route*, or what *score* means by the profile's *band*."""
-    if band is None:
-        return route
-    if score < band[0]:
-        return "general"
-    return "code" if score >= band[1] else "unsure"
-
-
-def _conditions(spec: RouteSpec, band: Band | None) -> Iterator[Condition]:
+def _conditions(spec: RouteSpec) -> Iterator[Condition]:
     if spec.kind is not None:
         yield _kind(spec.kind)
     if spec.images is not None:
@@ -86,7 +73,7 @@ def _conditions(spec: RouteSpec, band: Band | None) -> Iterator[Condition]:
     if spec.regex:
         yield _regex(spec.regex, deep=deep)
     if spec.label is not None:
-        yield _label(spec.label, band)
+        yield _label(spec.label)
 
 
 def _kind(kind: str) -> Condition:
@@ -205,10 +192,10 @@ def _regex(texts: Sequence[str], *, deep: bool) -> Condition:
     return condition
 
 
-def _label(label: str, band: Band | None) -> Condition:
+def _label(label: str) -> Condition:
     def condition(scene: Scene) -> str | None:
         verdict = scene.verdict
-        if labelled(verdict.route, verdict.score, band) != label:
+        if verdict.route != label:
             return None
         return f"label {label} (p(code)={verdict.score:.2f})"
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from gpuserve.routing import spoken
-from gpuserve.routing.classify import Verdict, classify
+from gpuserve.routing.classify import UNSURE, Verdict, classify
 from gpuserve.routing.language import language_of
 from gpuserve.routing.patterns import searchable
 from gpuserve.routing.request import Need
@@ -15,15 +15,19 @@ Kind = Literal["chat", "completion", "fim"]
 
 
 class Scene:
-    """The views of one request: pure, and made once each."""
+    """The views of one request: pure, and made once each.
 
-    def __init__(self, need: Need) -> None:
+    *unsure* are the probabilities of code between which a verdict is unsure.
+    """
+
+    def __init__(self, need: Need, unsure: tuple[float, float] = UNSURE) -> None:
         self.need = need
+        self._unsure = unsure
 
     @cached_property
     def verdict(self) -> Verdict:
-        """What the classifier says, by its own thresholds."""
-        return classify(turns_of(self.need.body))
+        """What the classifier says."""
+        return classify(turns_of(self.need.body), unsure=self._unsure)
 
     @cached_property
     def kind(self) -> Kind:

@@ -12,7 +12,7 @@ from functools import cached_property
 from gpuserve.plan import Capabilities, Launch
 from gpuserve.profile.spec import LimitsSpec, Profile, RoutingSpec, UpstreamSpec
 from gpuserve.routing.classify import UNSURE
-from gpuserve.routing.rules import Band, Rule, rules_of
+from gpuserve.routing.rules import Rule, rules_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,19 +122,17 @@ class RoutingTable:
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
         """The rules that lead somewhere, ready to be tried."""
-        return tuple(
-            rule for rule in rules_of(self.routing.rules, self.band) if rule.route in self.chains
-        )
+        return tuple(rule for rule in rules_of(self.routing.rules) if rule.route in self.chains)
 
     @cached_property
-    def band(self) -> Band | None:
-        """Below and from which probability a prompt is general or code, None: the classifier's own.
+    def unsure(self) -> tuple[float, float]:
+        """Between which probabilities of code a prompt is neither code nor general.
 
-        One threshold moves the classifier's band along, by the same odds.
+        One threshold moves the classifier's own band along, by the same odds.
         """
         threshold = self.routing.threshold
         if not threshold:
-            return None
+            return UNSURE
         if len(threshold) > 1:
             return threshold[0], threshold[1]
         odds = _logit(threshold[0])

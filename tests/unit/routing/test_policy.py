@@ -9,6 +9,7 @@ from gpuserve.plan import Capabilities
 from gpuserve.profile.load import load_text
 from gpuserve.profile.spec import RouteSpec, RoutingSpec
 from gpuserve.routing.choose import Choice, Refusal, choose
+from gpuserve.routing.classify import UNSURE as UNSURE_BAND
 from gpuserve.routing.request import Need, need_of
 from gpuserve.routing.table import RoutingTable, Upstream, stated_capabilities
 from tests.unit.routing.prompts import an_unsure_prompt
@@ -153,11 +154,10 @@ def test_the_threshold_is_the_profiles(threshold: tuple[float, ...], label: str)
 
 
 def test_one_threshold_moves_the_band_of_the_unsure_along() -> None:
-    band = table(*TRIO, threshold=(0.9,)).band
-    assert band is not None
+    band = table(*TRIO, threshold=(0.9,)).unsure
     assert 0.8 < band[0] < 0.9 < band[1] < 0.95
-    assert table(*TRIO).band is None
-    assert table(*TRIO, threshold=(0.2, 0.7)).band == (0.2, 0.7)
+    assert table(*TRIO).unsure == UNSURE_BAND
+    assert table(*TRIO, threshold=(0.2, 0.7)).unsure == (0.2, 0.7)
 
 
 def test_a_route_has_fallbacks_of_its_own_or_those_of_the_profile() -> None:

@@ -31,7 +31,7 @@ def hits(
     path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
     size = sum(len(str(value)) for value in body.values())
     need = need_of(path, body, size, headers or {})
-    (rule,) = rules_of([spec(conditions)], None)
+    (rule,) = rules_of([spec(conditions)])
     return rule.hits(Scene(need))
 
 
@@ -196,7 +196,7 @@ def test_hostile_content_is_answered(content: Any) -> None:
         spec("regex = '(a*)*b(a|aa)+$'") if _has_re2() else whole,
         spec('metadata = { b = "1" }'),
     ):
-        (rule,) = rules_of([alone], None)
+        (rule,) = rules_of([alone])
         told = rule.hits(Scene(need_of("/v1/chat/completions", body, 10**7, headers)))
         assert told is None or all(len(hit) < 200 for hit in told)
 
