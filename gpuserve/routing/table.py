@@ -6,8 +6,9 @@ they serve without a controller.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 from gpuserve.plan import Capabilities, Launch
 from gpuserve.profile.spec import LimitsSpec, Profile, RoutingSpec, UpstreamSpec
@@ -77,6 +78,10 @@ class RoutingTable:
     allowed_origins: tuple[str, ...] = ()
     epoch: float = 0.0
     workers: int = 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what follows from them is made anew, in another process too."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def version(self) -> tuple[float, int]:

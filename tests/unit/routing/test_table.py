@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import fields, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from gpuserve.profile.spec import (
     ModelSpec,
     Patience,
     Profile,
+    RouteSpec,
     RoutingSpec,
     ServerSpec,
     UpstreamSpec,
@@ -64,6 +66,15 @@ def test_a_table_carries_what_the_controller_says_about_each_engine() -> None:
 def test_a_table_survives_its_file() -> None:
     table = made(coder=EngineWord(state="Ready", routable=True))
     assert jsonvalues.loads(RoutingTable, jsonvalues.dumps(table)) == table
+
+
+def test_a_table_goes_to_another_process_after_it_was_used() -> None:
+    rule = RouteSpec(index=0, name="r", model="chat", keywords=("x",))
+    table = replace(made(), routing=replace(PROFILE.routing, rules=(rule,)))
+    assert len(table.rules) == 1
+    copy = pickle.loads(pickle.dumps(table))
+    assert copy == table
+    assert len(copy.rules) == 1
 
 
 def test_a_worker_has_its_share_of_what_all_may_hold() -> None:
