@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,9 +72,15 @@ class Gatekeeper:
         decision = gate.decide(waiters, moving, free)
         for replica in ready:
             if replica.name in decision.opened:
-                replica.open_gate(Why(cause="gate", figures=_measured(replica, free)))
+                why = Why(cause="gate", figures=_measured(replica, free))
+                replica.open_gate(why, {d: f.now_bytes for d, f in free.items() if f.now_bytes})
             elif isinstance(replica.state, Queued):
                 replica.explain(decision.reasons[replica.name])
+
+    async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
+        """Return what is free on the GPUs among *devices*, without those that cannot be read."""
+        now = await self._gpus()
+        return {device: now[device] for device in devices if device in now}
 
     async def _free(self, devices: set[str]) -> dict[str, gate.Free]:
         """Read free memory; a GPU's is compared with that of a look about a second ago."""

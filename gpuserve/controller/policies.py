@@ -22,6 +22,7 @@ def policy_of(patience: Patience) -> Policy:
         liveness_timeout_s=patience.liveness_timeout_s,
         backoff=BackoffPolicy(first_s=patience.restart_backoff_s),
         restart_limit=patience.restart_limit,
+        hourly_limit=patience.hourly_restart_limit,
         # A download is tried again at leisure: 30 s where the profile says nothing.
         fetch_again_s=15 * patience.restart_backoff_s,
     )

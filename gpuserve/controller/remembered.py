@@ -26,6 +26,7 @@ class Remembered:
     starts: int = 0
     restarts: int = 0  # starts that followed a failure
     last_start_s: float | None = None
+    ends_unix_s: tuple[float, ...] = ()  # when it ended unasked, in the last hour
     troubled: bool = False  # it has failed and was not ready since
 
 
@@ -39,7 +40,7 @@ class Memory:
         self.fault: str | None = None
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             found = json.loads(path.read_text(encoding="utf-8"))
-            rows = {name: Remembered(**row) for name, row in found["engines"].items()}
+            rows = {name: _row(row) for name, row in found["engines"].items()}
             if found["instance"] != instance:
                 rows = {name: _beyond_the_instance(row) for name, row in rows.items()}
             self._engines = rows
@@ -71,6 +72,10 @@ class Memory:
             self.fault = None
         except OSError as error:
             self.fault = f"cannot write {self._path}: {error.strerror}"
+
+
+def _row(found: dict[str, Any]) -> Remembered:
+    return Remembered(**{**found, "ends_unix_s": tuple(found.get("ends_unix_s", ()))})
 
 
 def _beyond_the_instance(row: Remembered) -> Remembered:

@@ -12,6 +12,7 @@ import random
 import re
 import signal
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from gpuserve.controller.audit import Audit
 from gpuserve.controller.remembered import Memory
 from gpuserve.keeperconf import engine_program
 from gpuserve.lifecycle.audit import Why, entered
-from gpuserve.lifecycle.backoff import jittered
-from gpuserve.lifecycle.logline import spoiled_by_neighbour
+from gpuserve.lifecycle.backoff import jittered, within_the_hour
+from gpuserve.lifecycle.endings import Ending, classify
 from gpuserve.lifecycle.reasons import because, timeout_reason
 from gpuserve.lifecycle.states import (
     After,
@@ -55,6 +56,7 @@ from gpuserve.lifecycle.states import (
     WeightsMissed,
 )
 from gpuserve.lifecycle.step import Policy, step
+from gpuserve.machine import oomkills
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.machine.ports import why_not_bindable
@@ -64,10 +66,6 @@ from gpuserve.plandiff import starts_alike
 from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
 from gpuserve.shim.run import read_launch
-
-# argparse ends with 2 for an unknown flag; a shell or the kernel with 126 and 127 for a program
-# that cannot be run. The same command would end the same way.
-HOPELESS_CODES = (2, 126, 127)
 
 
 class Box(Protocol):
@@ -91,6 +89,9 @@ class Box(Protocol):
 
     async def end_strays(self) -> int:
         """End what killed shims left behind; return how many processes that were."""
+
+    async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
+        """Return what is free on *devices* now, without those that cannot be read."""
 
 
 @dataclass(slots=True)
@@ -124,6 +125,8 @@ class Replica:
         self._timer: asyncio.TimerHandle | None = None
         self._shim: _Shim | None = None
         self._launch_id = ""
+        self._kills = oomkills.read()
+        self._let_in: dict[str, int] = {}  # what was free when the gate opened, by device
         self._engine_pid = 0
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -186,8 +189,9 @@ class Replica:
         self._undecided += 1
         self._inbox.put_nowait((epoch, event, why))
 
-    def open_gate(self, why: Why) -> None:
-        """Let a Queued engine start."""
+    def open_gate(self, why: Why, free_bytes: dict[str, int]) -> None:
+        """Let a Queued engine start, with *free_bytes* on its devices."""
+        self._let_in = free_bytes
         self.tell(GateOpened(), epoch=self._epoch, why=why)
 
     def status(self) -> shim_status.EngineStatus | None:
@@ -263,15 +267,16 @@ class Replica:
             self.reason = timeout_reason(before, self._policy) or self.reason
         if isinstance(self.state, Ready) and isinstance(before, Starting):
             self._box.memory.change(self.name, last_start_s=round(took_s, 1))
-        self._record(before, said, took_s, commands)
+        self._record(before, event, said, took_s, commands)
 
     def _record(
-        self, before: State, why: Why, took_s: float, commands: tuple[Command, ...]
+        self, before: State, event: Event, why: Why, took_s: float, commands: tuple[Command, ...]
     ) -> None:
         """Write the decision down: a reason that was given before stands for one that is not."""
         figures = {"after_s": round(took_s, 1), **why.figures}
         if isinstance(self.state, BackingOff | Failed):
             figures |= {"failures": self.state.failures, "limit": self._policy.restart_limit}
+            figures["ends_within_hour"] = len(self._box.memory.of(self.name).ends_unix_s)
         if isinstance(self.state, BackingOff):
             delays_s = [
                 round(command.delay_s, 2) for command in commands if isinstance(command, Arm)
@@ -279,18 +284,20 @@ class Replica:
             figures |= dict(zip(["next_try_s"], delays_s, strict=False))
         text = why.text or (self.reason if why.cause == "asked" else None)
         self._box.audit.record(
-            self._event(),
+            self._word(event),
             Why(text=text, cause=why.cause, figures=figures),
             model=self.name,
             before=before.name,
             after=self.state.name,
         )
 
-    def _event(self) -> str:
+    def _word(self, event: Event) -> str:
         """Return the word for what has just been entered."""
         state = self.state
-        if isinstance(state, Failed) and state.failures >= self._policy.restart_limit > 1:
-            return "crash_loop"
+        if isinstance(state, Failed) and isinstance(event, Exited) and not event.hopeless:
+            # An engine on trial has one attempt: that is no loop.
+            looping = event.looping or state.failures >= self._policy.restart_limit > 1
+            return "crash_loop" if looping else "failed"
         if isinstance(state, Ready) and self._box.memory.of(self.name).troubled:
             return "recovered"
         return entered(state.name)
@@ -306,15 +313,15 @@ class Replica:
             fields |= self._wish(event)
         self._box.memory.change(self.name, **fields)
 
-    def _wish(self, event: Event) -> dict[str, bool]:
+    def _wish(self, event: Event) -> dict[str, object]:
         """Return what the operator wants since *event*, for a controller after this one."""
         match event:
             case StopRequested():
                 return {"stopped": True, "held": False, "restarting": False}
             case StartRequested():
-                return {"stopped": False, "held": False, "restarting": False}
+                return {"stopped": False, "held": False, "restarting": False, "ends_unix_s": ()}
             case RestartRequested():
-                return {"stopped": False, "held": False, "restarting": True}
+                return {"stopped": False, "held": False, "restarting": True, "ends_unix_s": ()}
             case DrainRequested():
                 return {"stopped": False, "held": True, "restarting": False}
             case GateOpened():
@@ -347,6 +354,7 @@ class Replica:
 
     async def _spawn(self) -> None:
         self._launch_id = f"{time.time_ns():x}"
+        self._kills = oomkills.read()
         self.cache = {}
         if self.launch.port is not None:
             why = await asyncio.to_thread(why_not_bindable, "127.0.0.1", self.launch.port)
@@ -451,20 +459,51 @@ class Replica:
                 await self._box.end_strays()
             self._remove_socket()
             asked = isinstance(self.state, Stopping | Killing | Unkillable)
-            if not asked:
-                self.last_error = found.last_error if found else None
-            starting = isinstance(self.state, Starting)
-            code = found.exit_code if found else None
+            if asked:
+                again = getattr(self.state, "after", None) is After.BACK_OFF
+                self.tell(Exited(looping=again and self._count_end()))
+                return
+            self.last_error = found.last_error if found else None
+            finding = classify(await self._evidence(found))
             ended = Exited(
-                hopeless=starting and code in HOPELESS_CODES,
-                excused=starting and spoiled_by_neighbour(found.last_error if found else None),
+                hopeless=finding.course == "hopeless",
+                excused=finding.course == "excused",
+                looping=self._count_end(),
             )
-            how = Why(text=end_reason(found), cause="exit")
-            self.tell(ended, why=None if asked else how)
+            text = finding.text
+            if ended.looping and not ended.hopeless:
+                text += f"; {self._policy.hourly_limit} times within an hour (hourly_restart_limit)"
+            why = Why(text=text, cause=finding.cause, figures=finding.figures)
+            self.tell(ended, why=why)
 
         task = asyncio.create_task(deliver())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    async def _evidence(self, found: shim_status.EngineStatus | None) -> Ending:
+        """Gather what is known of an unasked end: the exit, the log, the kernel, the devices."""
+        devices = [device for device in self.launch.gate if device != "cpu"]
+        free = await self._box.free_bytes(devices) if devices else {}
+        taken = [self._let_in.get(d, 0) - free[d] for d in devices if d in free]
+        number = found.exit_signal if found else None
+        return Ending(
+            starting=isinstance(self.state, Starting),
+            exit_code=found.exit_code if found else None,
+            exit_signal=number,
+            signal_name=_signal_name(number) if number is not None else "",
+            error=found.last_error if found else None,
+            shim_killed=found is None or found.ended_unix_s is None,
+            oom_killer=oomkills.on_whose_account(self._kills, oomkills.read()),
+            driver_answers=len(free) == len(devices),
+            taken_bytes=max([0, *taken]),
+        )
+
+    def _count_end(self) -> bool:
+        """Remember an unasked end; return whether there are too many of them in the hour."""
+        now_s, memory = time.time(), self._box.memory
+        ends = (*within_the_hour(memory.of(self.name).ends_unix_s, now_s), round(now_s, 1))
+        memory.change(self.name, ends_unix_s=ends)
+        return len(ends) >= self._policy.hourly_limit
 
     def _signal(self, number: signal.Signals) -> None:
         if self._shim is not None:
@@ -497,21 +536,11 @@ class Replica:
         self.tell(WeightsMissed(hopeless=hopeless), epoch=epoch, why=why)
 
 
-def end_reason(found: shim_status.EngineStatus | None) -> str:
-    """Return how a process ended, for people, with the engine's last real error."""
-    if found is None or found.ended_unix_s is None:
-        return "its shim was killed"
-    if found.exit_signal is not None:
-        try:
-            how = f"killed by {signal.Signals(found.exit_signal).name}"
-        except ValueError:
-            how = f"killed by signal {found.exit_signal}"
-    else:
-        how = f"exited with status {found.exit_code}"
-    if found.exit_code == 0:
-        # vLLM's server ends with 0 when its engine core has died: no sign of a clean end.
-        how += " without being asked"
-    return f"{how}: {found.last_error}" if found.last_error else how
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _spread(command: Command) -> Command:

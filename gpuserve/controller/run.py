@@ -71,6 +71,7 @@ CLOSE_S = 5.0
 HUNG_LOOKS = 4
 HOUSEKEEPING_S = 5.0
 PROGRESS_S = 15.0
+GPU_LOOK_S = 30.0
 
 
 class Controller:
@@ -164,6 +165,10 @@ class Controller:
             await strays.end(found)
         return len(found)
 
+    async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
+        """Return what is free on the GPUs among *devices*, without those that cannot be read."""
+        return await self._gate.free_bytes(devices)
+
     # ── life ─────────────────────────────────────────────────────────────────────────────
 
     async def run(self, begun: Callable[[], Awaitable[None]]) -> int:
@@ -190,7 +195,7 @@ class Controller:
         await self.end_strays()
         for task in (
             *(self._beat(), self._gate.run(), self._keep_house()),
-            *(self._tell_progress(), self._watch_elsewhere()),
+            *(self._tell_progress(), self._watch_elsewhere(), self._watch_gpus()),
         ):
             self._spawn(task)
         await self._ended.wait()
@@ -541,6 +546,24 @@ class Controller:
                 line = progress_line(replica, self.memory.of(replica.name).last_start_s)
                 if line:
                     self.audit.say(line)
+
+    async def _watch_gpus(self) -> None:
+        """Say when a GPU cannot be read any more, and when it can again. Engines are left alone.
+
+        Nothing is started there meanwhile: the gate cannot read its free memory either.
+        """
+        lost: set[str] = set()
+        while True:
+            await asyncio.sleep(GPU_LOOK_S)
+            devices = {d for launch in self.plan.launches for d in launch.gate if d != "cpu"}
+            now = devices - (await self._gate.free_bytes(devices)).keys() if devices else set()
+            for event, changed in (("gpu_lost", now - lost), ("gpu_back", lost - now)):
+                for device in sorted(changed):
+                    on_it = [r.name for r in self.replicas.values() if device in r.launch.gate]
+                    text = f"{device} cannot be read" if event == "gpu_lost" else f"{device} can be"
+                    text += f" (models: {', '.join(on_it)}); `nvidia-smi` says more"
+                    self.audit.record(event, Why(text=text, cause="driver"))
+            lost = now
 
     async def publish(self) -> None:
         """Make what can be routed to known to the routers."""

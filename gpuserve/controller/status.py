@@ -35,6 +35,7 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "since_s": round(replica.phase_s, 3),
         "last_start_s": remembered.last_start_s,
         "reason": reason,
+        "cause": replica.cause,
         "last_error": replica.last_error,
         "pending": replica.outdated,
         "vllm_version": launch.vllm_version,

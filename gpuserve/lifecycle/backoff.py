@@ -1,5 +1,6 @@
 """How long to wait before an engine that failed is tried again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -18,3 +19,14 @@ class BackoffPolicy:
 def jittered(delay_s: float, chance: float) -> float:
     """Return *delay_s* up to a fifth shorter or longer; *chance* is 0 to 1."""
     return delay_s * (0.8 + 0.4 * chance)
+
+
+HOUR_S = 3600.0
+
+
+def within_the_hour(ends_unix_s: Sequence[float], now_unix_s: float) -> tuple[float, ...]:
+    """Return those of *ends_unix_s* that lie in the hour before *now_unix_s*.
+
+    A clock that was set back makes some lie in the future: they say nothing.
+    """
+    return tuple(at_s for at_s in ends_unix_s if 0.0 <= now_unix_s - at_s <= HOUR_S)

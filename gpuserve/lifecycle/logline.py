@@ -57,8 +57,6 @@ ORDINARY = 1  # the weight of a line that does not look like an error
 # Longer lines are read up to here: no line of interest is longer, and patterns cost more than
 # their length on hostile ones.
 MAX_READ_CHARS = 600
-# vLLM's own assertion (v1/worker/gpu_worker.py) when free memory grew while it was measuring.
-_NEIGHBOUR = "Error in memory profiling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +98,6 @@ def allocation_of(line: str) -> dict[str, float]:
         if match:
             found[key] = float(match[1].replace(",", ""))
     return found
-
-
-def spoiled_by_neighbour(error: str | None) -> bool:
-    """Return whether *error*, an engine's last, says that a neighbour freed memory meanwhile."""
-    return error is not None and _NEIGHBOUR in error
 
 
 def better_error(best: ErrorLine | None, line: str) -> ErrorLine | None:

@@ -214,11 +214,12 @@ class Exited:
     """Process and descendants are gone.
 
     `hopeless`: the same command would end the same way. `excused`: a neighbour spoiled the
-    start, which says nothing about this engine.
+    start, which says nothing about this engine. `looping`: it has ended too often within the hour.
     """
 
     hopeless: bool = False
     excused: bool = False
+    looping: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Policy:
     liveness_timeout_s: float
     backoff: BackoffPolicy
     restart_limit: int
+    hourly_limit: int = 20
     # The kernel ends a process that can be ended within milliseconds, a CUDA context of 100 GiB
     # within seconds; after this it hangs in the driver.
     kill_timeout_s: float = 15.0
@@ -178,23 +179,25 @@ def _undrain(state: State, _event: Event, policy: Policy) -> Outcome:
 
 def _failed(state: State, event: Event, policy: Policy) -> Outcome:
     """The process ended unasked: try again after a while, or give up."""
-    if isinstance(event, Exited) and event.excused:
+    looping = isinstance(event, Exited) and event.looping
+    if isinstance(event, Exited) and event.excused and not looping:
         return BackingOff(state.failures), (Arm(policy.backoff.delay_s(1)),)
     failures = state.failures + 1
     hopeless = isinstance(event, Exited | WeightsMissed) and event.hopeless
-    if hopeless or failures >= policy.restart_limit:
+    if hopeless or looping or failures >= policy.restart_limit:
         return Failed(failures), ()
     return BackingOff(failures), (Arm(policy.backoff.delay_s(failures)),)
 
 
-def _gone(state: State, _event: Event, policy: Policy) -> Outcome:
+def _gone(state: State, event: Event, policy: Policy) -> Outcome:
     """The process ended because it was asked to."""
     after = getattr(state, "after", After.BACK_OFF)
     if after in (After.STOP, After.HOLD):
         return Stopped(), ()
     if after is After.RESTART:
         return Queued(0), ()
-    return _failed(state, Exited(), policy)
+    looping = isinstance(event, Exited) and event.looping
+    return _failed(state, Exited(looping=looping), policy)
 
 
 def _without_weights(state: State, event: Event, policy: Policy) -> Outcome:

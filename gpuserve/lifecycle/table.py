@@ -43,7 +43,7 @@ def samples(kind: type[State]) -> tuple[State, ...]:
 def occurrences(kind: type[Event]) -> tuple[Event, ...]:
     """Return an event of *kind* for each way its fields can matter."""
     if issubclass(kind, Exited):
-        return (kind(), kind(hopeless=True), kind(excused=True))
+        return (kind(), kind(hopeless=True), kind(excused=True), kind(looping=True))
     if issubclass(kind, WeightsMissed):
         return (kind(), kind(hopeless=True))
     return (kind(),)

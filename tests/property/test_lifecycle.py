@@ -260,3 +260,10 @@ def test_a_start_that_a_neighbour_spoiled_is_not_counted() -> None:
 
 def test_a_held_engine_that_dies_does_not_come_back_with_traffic() -> None:
     assert step(Draining(0, After.HOLD), Exited(), POLICY) == (Stopped(), ())
+
+
+def test_an_engine_that_ends_too_often_within_the_hour_is_given_up_however_it_ends() -> None:
+    for state in (Starting(), Ready(), Stopping(0, After.BACK_OFF), Draining(0, After.BACK_OFF)):
+        assert step(state, Exited(looping=True), POLICY)[0].name == "Failed"
+    assert step(Starting(), Exited(excused=True, looping=True), POLICY)[0].name == "Failed"
+    assert step(Stopping(0, After.STOP), Exited(looping=True), POLICY)[0] == Stopped()

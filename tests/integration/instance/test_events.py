@@ -134,3 +134,43 @@ def test_nobody_who_cannot_be_told_is_in_the_way(box: Box, hook: str) -> None:
     assert "cannot execute /nowhere/page" in checked.stderr
     box.end()
     box.must_be_gone()
+
+
+def test_a_start_that_cannot_work_is_given_up_at_once_with_the_engines_figures(box: Box) -> None:
+    line = (
+        "ValueError: To serve at least one request with the models's max seq len (4096), (4.00 GiB "
+        "KV cache is needed, which is larger than the available KV cache memory (1.50 GiB). Based "
+        "on the available memory, the estimated maximum model length is 1536."
+    )
+    box.knobs = {"coder": {"start_exit": 1, "start_line": line}}
+    box.start(wait=False)
+    assert box.instance.gpuserve("wait", "--timeout", "60").returncode == 1
+    coder = box.instance.model("coder")
+    assert (coder["state"], coder["cause"], coder["starts"]) == (
+        "Failed",
+        "kv_cache_too_small",
+        1,
+    )
+    assert "max_model_len" in coder["reason"]
+    (failed,) = (
+        row
+        for row in map(json.loads, box.instance.must("events", "coder", "--json").splitlines())
+        if row["event"] == "failed"
+    )
+    assert failed["figures"]["longest_tokens"] == 1536
+
+
+def test_an_engine_that_ends_again_and_again_after_it_was_ready_is_given_up(box: Box) -> None:
+    """Each time it serves long enough to start from zero, so only the hour counts."""
+    box.engine = {"hourly_restart_limit": 2, "restart_limit": 9}
+    box.start()
+    for _ in range(2):
+        box.instance.must("wait", "--timeout", "30")
+        os.kill(box.instance.model("coder")["pid"], signal.SIGKILL)
+        until(lambda: not box.instance.model("coder")["ready"], "its end is seen")
+    until(lambda: box.instance.model("coder")["state"] == "Failed", "it is given up")
+    assert "hourly_restart_limit" in box.instance.model("coder")["reason"]
+    assert "crash loop" in box.instance.must("events", "coder")
+    box.instance.must("start", "coder")
+    os.kill(box.instance.model("coder")["pid"], signal.SIGKILL)
+    until(lambda: box.instance.model("coder")["restarts"] >= 1, "the operator's word resets it")

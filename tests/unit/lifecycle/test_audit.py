@@ -66,7 +66,7 @@ def test_every_event_that_can_be_chosen_is_one_that_is_recorded() -> None:
 
 
 # What later parts record.
-UNRECORDED: set[str] = {"gpu_lost", "gpu_back", "state_lost"}
+UNRECORDED: set[str] = {"state_lost"}
 
 
 def test_states_become_words() -> None:

@@ -7,7 +7,6 @@ from gpuserve.lifecycle.logline import (
     allocation_of,
     better_error,
     phase_of,
-    spoiled_by_neighbour,
     text_of,
 )
 
@@ -114,13 +113,6 @@ def test_the_words_of_other_programs_count_too(line: str) -> None:
 def test_ordinary_lines_count_for_least() -> None:
     assert last_error("INFO 11-21 08:00:00 [a.py:1] 0 errors so far", "hello") == "hello"
     assert last_error("hello", "error: no", "good bye") == "error: no"
-
-
-def test_a_start_that_a_neighbour_spoiled_is_known_by_vllms_words() -> None:
-    words = "AssertionError: Error in memory profiling. Initial free memory 70.1 GiB, current"
-    assert spoiled_by_neighbour(words)
-    assert not spoiled_by_neighbour("ValueError: no")
-    assert not spoiled_by_neighbour(None)
 
 
 def test_a_line_of_a_megabyte_is_cut() -> None:
