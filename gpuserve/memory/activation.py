@@ -50,9 +50,12 @@ def activation_bytes(
     (3 x intermediate + 2 x hidden) x 2 bytes. The sampler runs once for each sequence, over the
     whole vocabulary on every rank. `images` False: none are accepted, so none are profiled.
     """
-    hidden = _hidden_copies(release, tensor_parallel_size, enforce_eager=enforce_eager)
-    widest = max(_width(arch, layer, tensor_parallel_size) for layer in set(arch.all_layers))
-    row = (widest + hidden * arch.hidden) * _ELEMENT_BYTES
+    row = token_bytes(
+        arch,
+        tensor_parallel_size=tensor_parallel_size,
+        enforce_eager=enforce_eager,
+        release=release,
+    )
     run = row * max_num_batched_tokens
     sampler = 0
     if not arch.embeddings and not arch.encoder:
@@ -60,6 +63,15 @@ def activation_bytes(
     embedded, tower = _vision(arch, max_num_batched_tokens) if images else (0, 0)
     # The tower's output stays while the decoder is profiled (gpu_model_runner.py, profile_run).
     return max(run + embedded, sampler + embedded, tower) + _ALWAYS_BYTES
+
+
+def token_bytes(
+    arch: Architecture, *, tensor_parallel_size: int, enforce_eager: bool, release: Release | None
+) -> int:
+    """Return what one token of a profile run takes in the widest layer, hidden states included."""
+    hidden = _hidden_copies(release, tensor_parallel_size, enforce_eager=enforce_eager)
+    widest = max(_width(arch, layer, tensor_parallel_size) for layer in set(arch.all_layers))
+    return (widest + hidden * arch.hidden) * _ELEMENT_BYTES
 
 
 def _hidden_copies(release: Release | None, tp: int, *, enforce_eager: bool) -> int:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gpuserve.memory.activation import token_bytes
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engine import Engine, ModelFacts
 from gpuserve.memory.kv import NULL_BLOCKS
+from gpuserve.memory.release import bytes_per_logit
 from gpuserve.memory.report import Grant
 from gpuserve.units import gib
 
@@ -40,10 +42,11 @@ def _terms(engine: Engine, facts: ModelFacts, grant: Grant) -> Iterator[Term]:
     yield Term(
         name="activation peak",
         size_bytes=engine.activation,
-        how=f"one profile run of {engine.max_num_batched_tokens:,} tokens and "
-        f"{engine.max_num_seqs:,} sequences: the widest layer, the sampler over "
-        f"{arch.vocab:,} words, or the vision tower",
-        source="vllm/v1/worker/gpu_model_runner.py, profile_run; fitted on start logs",
+        how=f"one profile run: the larger of {engine.max_num_batched_tokens:,} tokens x "
+        f"{_token_bytes(engine, facts, arch):,} B of the widest layer and "
+        f"{engine.max_num_seqs:,} sequences x {arch.vocab:,} words x "
+        f"{bytes_per_logit(facts.release)} B of the sampler, and what always stays",
+        source="vllm/v1/worker/gpu_model_runner.py, profile_run; gpuserve/memory/activation.py",
     )
     if engine.graphs:
         yield Term(
@@ -83,6 +86,13 @@ def _terms(engine: Engine, facts: ModelFacts, grant: Grant) -> Iterator[Term]:
         how="95th percentile of the error; decides tight and risky",
         source="docs/memory-accuracy.md",
     )
+    if engine.loading_peak > engine.weights:
+        yield Term(
+            name="while loading",
+            size_bytes=engine.loading_peak,
+            how="the most that is held before the weights are in their last form",
+            source="vllm/model_executor/model_loader",
+        )
 
 
 def _weights(engine: Engine, facts: ModelFacts, arch: Architecture) -> Term:
@@ -102,6 +112,15 @@ def _weights(engine: Engine, facts: ModelFacts, arch: Architecture) -> Term:
     if engine.estimated:
         how += "; estimated, its layout is not among the known ones"
     return Term(name="weights", size_bytes=engine.weights, how=how, source=source)
+
+
+def _token_bytes(engine: Engine, facts: ModelFacts, arch: Architecture) -> int:
+    return token_bytes(
+        arch,
+        tensor_parallel_size=engine.spec.tensor_parallel_size,
+        enforce_eager=engine.spec.enforce_eager,
+        release=facts.release,
+    )
 
 
 def _cache(engine: Engine, grant: Grant) -> Iterator[Term]:
