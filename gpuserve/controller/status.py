@@ -76,6 +76,7 @@ def predicted(footprint: Footprint | None) -> dict[str, Any]:
         "kv_cache_bytes": footprint.kv_cache_bytes,
         "kv_cache_tokens": footprint.kv_cache_tokens,
         "max_concurrency": round(footprint.max_concurrency, 2),
+        "margin_bytes": footprint.margin_bytes,
     }
 
 

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from gpuserve.lifecycle.audit import Why
 from gpuserve.units import gib
 
-# A choice, not a measurement: less than that changes nobody's plans.
+# For plans that state no margin. A choice, not a measurement: less changes nobody's plans.
 TOLERANCE = 0.05
 
 
 def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | None:
-    """Return what differs to the engine's harm by more than TOLERANCE, None if nothing does.
+    """Return what differs to the engine's harm by more than the plan's margin, or None.
 
-    Both have the keys of the `memory` in `status --json`; what one lacks is not compared.
+    Both have the keys of the `memory` in `status --json`; what one lacks is not compared. The
+    margin is `margin_bytes` of the prediction, the 95th percentile of its error.
     """
+    margin_bytes = predicted.get("margin_bytes", 0)
     told = []
     figures: dict[str, float | int | str] = {}
     for key, harm in (("kv_cache_tokens", -1), ("weights_bytes", 1), ("cuda_graph_bytes", 1)):
@@ -21,7 +23,9 @@ def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | 
         if not planned or found is None:
             continue
         off = (found - planned) / planned
-        if off * harm > TOLERANCE:
+        size_bytes = predicted.get("kv_cache_bytes", 0) if harm < 0 else planned
+        allowed = margin_bytes / size_bytes if margin_bytes and size_bytes else TOLERANCE
+        if off * harm > allowed:
             told.append(f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})")
             figures |= {key: round(found), f"planned_{key}": round(planned)}
     return Why(text="; ".join(told), cause="memory", figures=figures) if told else None

@@ -129,6 +129,7 @@ class Engine:
             max_concurrency=requests,
             kv_bytes_per_token=self.kv.bytes_per_token,
             estimated=self.estimated,
+            margin_bytes=self.margin_bytes,
         )
 
 

@@ -14,7 +14,8 @@ class Footprint:
     """What one engine takes on each of its GPUs (or of host RAM on a CPU box), in bytes.
 
     `context_bytes` lies outside vLLM's own budget (fraction x total); everything else inside.
-    `estimated` says that the architecture or a size was not known exactly.
+    `estimated` says that the architecture or a size was not known exactly. `margin_bytes` is how
+    much more it takes at the 95th percentile of the error.
     """
 
     weights_bytes: int
@@ -27,6 +28,7 @@ class Footprint:
     max_concurrency: float
     kv_bytes_per_token: int
     estimated: bool = False
+    margin_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:

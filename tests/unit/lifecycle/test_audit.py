@@ -95,3 +95,17 @@ def test_only_what_harms_is_a_drift(
     why = drift(predicted, actual)
     assert (why is None) == (told is None)
     assert told is None or (why is not None and told in (why.text or ""))
+
+
+def test_a_drift_within_the_margin_of_the_plan_is_none() -> None:
+    planned = {
+        "kv_cache_tokens": 1000,
+        "kv_cache_bytes": 10 << 30,
+        "weights_bytes": 4 << 30,
+        "margin_bytes": 1 << 30,
+    }
+    assert drift(planned, {"kv_cache_tokens": 901, "weights_bytes": 5 << 30}) is None
+    short = drift(planned, {"kv_cache_tokens": 899})
+    assert short is not None
+    assert "899 KV tokens, 1,000 KV tokens planned (-10%)" in (short.text or "")
+    assert drift(planned, {"weights_bytes": (5 << 30) + 1}) is not None
