@@ -9,17 +9,22 @@ import argparse
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gpuserve import __version__
 from gpuserve.cli.main import say, say_problem
 from gpuserve.cli.progress import Progress
 from gpuserve.cli.target import need_instance, patient_status, run_dir_of
 from gpuserve.errors import AnswerIsNo, ExitStatus, Problem
-from gpuserve.machine.control import Control
+from gpuserve.machine.control import Control, ControllerSilent
+from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.rundir import RunDir
 
 LOOK_S = 0.2
+# One that imports on a box that loads models.
+NEW_CONTROLLER_S = 60.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check it and show what would change; change nothing"
     )
+    parser.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="first replace gpuserve's own processes, controller and routers, by those of the "
+        "version that is installed now; engines serve on. Done by itself where versions differ",
+    )
     parser.add_argument("--json", action="store_true", help="print the differences as JSON")
     parser.add_argument(
         "--no-wait", action="store_true", help="return once it is accepted, not once it is done"
@@ -44,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Reload; the exit status is that of `check` where the profile is refused."""
     run_dir = run_dir_of(args)
     need_instance(run_dir)
-    patient_status(run_dir)
+    if not args.dry_run:
+        upgrade(run_dir, wanted=args.upgrade)
     # Not resolved: what stands beside a symbolic link is meant.
     profile = Path(os.path.abspath(args.profile)) if args.profile else None  # noqa: PTH100
     answer = Control(run_dir).reload(profile, dry_run=args.dry_run)
@@ -60,6 +72,35 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run or args.no_wait:
         return ExitStatus.DONE
     return _wait(run_dir, int(answer["number"]))
+
+
+def upgrade(run_dir: RunDir, *, wanted: bool) -> None:
+    """Replace controller, watch and routers where they are of another version, or *wanted*.
+
+    A controller that does not answer is replaced too. Engines are adopted by the new one.
+    """
+    try:
+        status = patient_status(run_dir)
+    except ControllerSilent:
+        status = None
+    if status is not None and status["version"] == __version__ and not wanted:
+        return
+    say("replacing the controller and the routers; engines serve on")
+    keeper = Keeper(run_dir.keeper_socket)
+    for program in ("controller", "watch"):
+        try:
+            keeper.restart(program)
+        except (KeeperGone, KeeperRefused, KeeperStopping) as error:
+            raise AnswerIsNo(f"cannot replace the {program}: {error}") from error
+    status = patient_status(run_dir, patience_s=NEW_CONTROLLER_S)
+    if status["version"] != __version__:
+        raise AnswerIsNo(
+            f"the new controller is of version {status['version']}, this command of {__version__}",
+            hint="the keeper starts what lies where it was started from itself; "
+            "a full restart takes this version",
+        )
+    with suppress(AnswerIsNo):  # they are being replaced already
+        Control(run_dir).replace_routers()
 
 
 def lines(diff: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """The controller's own HTTP API on control.sock, for the commands. Same user only (0700)."""
 
 import asyncio
+import os
 import socket
 import struct
 import time
@@ -34,7 +35,7 @@ VERBS: dict[str, Callable[[], Event]] = {
 
 
 def application(controller: Controller) -> web.Application:
-    """Return the application: GET /status, POST /models/NAME/VERB, /down and /reload."""
+    """Return the application: GET /status, POST /models/NAME/VERB, /down, /reload, /routers."""
     app = web.Application()
     app.add_routes(
         [
@@ -42,6 +43,7 @@ def application(controller: Controller) -> web.Application:
             web.post("/models/{name}/{verb}", _command(controller)),
             web.post("/down", _down(controller)),
             web.post("/reload", _reload(controller)),
+            web.post("/routers", _routers(controller)),
         ]
     )
     return app
@@ -58,6 +60,7 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "version": __version__,
         "profile": profile.path,
         "keeper_pid": controller.keeper_pid,
+        "controller_pid": os.getpid(),
         "stopping": controller.stopping,
         "reload": _reload_status(controller),
         "state_dir": controller.instance.state_dir,
@@ -156,6 +159,17 @@ def _reload(controller: Controller) -> Handler:
                 "diff": jsonvalues.plain(proposal.diff),
             }
         )
+
+    return handler
+
+
+def _routers(controller: Controller) -> Handler:
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        if controller.stopping:
+            return _refusal(409, "gpuserve is stopping")
+        if not controller.replace_routers():
+            return _refusal(409, "the routers are being replaced already")
+        return web.json_response({"workers": controller.plan.profile.server.workers})
 
     return handler
 

@@ -1,14 +1,16 @@
 """What outlives a controller: what the operator stopped, what has Failed, how long starts took.
 
-One JSON file, replaced atomically. A file that cannot be read counts as empty; one that cannot
-be written (a full disk) is reported once and the service goes on.
+One JSON file, replaced atomically. One that cannot be read counts as empty, is put aside and said;
+so is one that cannot be written (a full disk), and the service goes on.
 """
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from gpuserve.machine.files import replace_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,31 @@ class Memory:
         self._instance = instance
         self._engines: dict[str, Remembered] = {}
         self.fault: str | None = None
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            rows = {name: _row(row) for name, row in found["engines"].items()}
-            if found["instance"] != instance:
-                rows = {name: _beyond_the_instance(row) for name, row in rows.items()}
-            self._engines = rows
+        self.lost: str | None = None  # why what was written before is not known any more
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            self._lose(str(error))
+            return
+        try:
+            found = json.loads(text)
+            rows = {str(name): _row(row) for name, row in found["engines"].items()}
+            same = found["instance"] == instance
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self._lose(f"it holds no state ({type(error).__name__})")
+            return
+        if not same:
+            rows = {name: _beyond_the_instance(row) for name, row in rows.items()}
+        self._engines = rows
+
+    def _lose(self, why: str) -> None:
+        aside = self._path.with_name(self._path.name + ".damaged")
+        self.lost = f"cannot read {self._path}: {why}; what the operator had stopped is not known"
+        with suppress(OSError):
+            self._path.replace(aside)
+            self.lost += f" (kept as {aside.name})"
 
     def of(self, name: str) -> Remembered:
         """Return what is remembered of an engine."""
@@ -63,19 +84,24 @@ class Memory:
             self._write()
 
     def _write(self) -> None:
-        draft = self._path.with_name(self._path.name + ".new")
         rows = {name: asdict(row) for name, row in self._engines.items()}
-        content = {"instance": self._instance, "engines": rows}
+        content = json.dumps({"instance": self._instance, "engines": rows}, indent=1)
         try:
-            draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            draft.replace(self._path)
+            # To the disk: a box that loses its power must not start what was stopped.
+            replace_file(self._path, content.encode(), to_disk=True)
             self.fault = None
         except OSError as error:
             self.fault = f"cannot write {self._path}: {error.strerror}"
 
 
 def _row(found: dict[str, Any]) -> Remembered:
-    return Remembered(**{**found, "ends_unix_s": tuple(found.get("ends_unix_s", ()))})
+    """Return a record; keys of another release are passed over. Raises TypeError, KeyError."""
+    known = {f.name: found[f.name] for f in fields(Remembered) if f.name in found}
+    known["ends_unix_s"] = tuple(float(at_s) for at_s in known.get("ends_unix_s", ()))
+    for key in ("stopped", "held", "restarting"):
+        if not isinstance(known.get(key, False), bool):
+            raise TypeError(key)
+    return Remembered(**known)
 
 
 def _beyond_the_instance(row: Remembered) -> Remembered:

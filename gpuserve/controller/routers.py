@@ -37,6 +37,14 @@ class Routers:
         answers = await self._call_all("GET", "/upstreams")
         return {slot for slot, answer in answers.items() if answer is None}
 
+    async def answers(self, slot: int) -> bool:
+        """Return whether the worker in *slot* takes connections and answers."""
+        return "upstreams" in (await self._call(slot, "GET", "/upstreams") or {})
+
+    async def drain(self, slot: int) -> None:
+        """Have the worker in *slot* take no more connections and end with its last stream."""
+        await self._call(slot, "POST", "/drain")
+
     async def tallies(self) -> dict[str, Tally] | None:
         """Return what goes on by upstream, over all workers; None if a worker does not answer.
 

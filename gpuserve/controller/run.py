@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve import __version__, jsonvalues
-from gpuserve.controller import elsewhere, policies, strays
+from gpuserve.controller import elsewhere, policies, strays, upgrade
 from gpuserve.controller.audit import Audit
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.notify import Notifiers, not_told
@@ -104,6 +104,8 @@ class Controller:
         self.replicas: dict[str, Replica] = {}
         self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path))
         self._loops: dict[str, tuple[asyncio.Task[None], ...]] = {}
+        self._replacing_routers = False
+        self._fault: str | None = None  # of the memory, as it was told last
         self._unplanned: set[str] = set()  # engines that an earlier controller should have ended
         self.reloader = Reloader(self)
 
@@ -112,7 +114,8 @@ class Controller:
     @property
     def faults(self) -> list[str]:
         """What is wrong with the service itself, for people."""
-        return [fault for fault in (self.memory.fault, self.audit.fault) if fault]
+        found = (self.memory.lost, self.memory.fault, self.audit.fault)
+        return [fault for fault in found if fault]
 
     async def find_program(self, program: str) -> int:
         """Return the pid of *program* as the keeper has it, 0 if it does not run."""
@@ -122,6 +125,26 @@ class Controller:
     async def start_program(self, program: str) -> int:
         """Have the keeper start *program*; return its pid."""
         return await asyncio.to_thread(self._keeper.start, program)
+
+    async def stop_program(self, program: str) -> None:
+        """Ask *program* to end, for good."""
+        await asyncio.to_thread(self._keeper.stop, program)
+
+    def replace_routers(self) -> bool:
+        """Begin to replace the routers; return False where that is under way already."""
+        if self._replacing_routers:
+            return False
+        self._replacing_routers = True
+        self._spawn(self._replace_routers())
+        return True
+
+    async def _replace_routers(self) -> None:
+        try:
+            await upgrade.replace_routers(self, self._routers, self.plan.profile.server.workers)
+        except (KeeperGone, KeeperStopping, KeeperRefused) as error:
+            self.audit.record("router_kept", Why(text=str(error), cause="keeper"))
+        finally:
+            self._replacing_routers = False
 
     async def state_changed(self, replica: Replica) -> None:
         """Publish the routes, and look at the gate and at drains again."""
@@ -182,6 +205,8 @@ class Controller:
         self._notifiers.use(self.plan.profile.on_event)
         self.audit.listen(self._notifiers.take)
         self.audit.record("controller_started", self._begin_why())
+        if self.memory.lost is not None:
+            self.audit.record("state_lost", Why(text=self.memory.lost, cause="disk"))
         kept = await self._keeper_processes()
         await self._start_routers(kept)
         made = [self._adopt_or_make(launch, kept) for launch in self.plan.launches]
@@ -327,6 +352,14 @@ class Controller:
             self.reloader.busy = False
             self._service.say("READY=1")
             self._tell_service()
+
+    def _tell_faults(self) -> None:
+        """Say once that what the operator wants cannot be written down, and when it can again."""
+        fault = self.memory.fault
+        if fault != self._fault and fault is not None:
+            text = f"{fault}: it holds for this instance only"
+            self.audit.record("state_lost", Why(text=text, cause="disk"))
+        self._fault = fault
 
     async def _end_unplanned(self, kept: dict[str, KeptProcess]) -> None:
         """End what a reload that was cut off has left: engines that the plan does not name."""
@@ -478,6 +511,7 @@ class Controller:
                 continue
             self._service.ping_watchdog()
             self.audit.flush()
+            self._tell_faults()
             self._remember_families()
             if not self.stopping:
                 await self._start_routers(kept)

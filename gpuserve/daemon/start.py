@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
 from gpuserve import __version__, jsonvalues
@@ -26,16 +27,29 @@ def url_of(plan: Plan) -> str:
     return f"http://{host}:{server.port}"
 
 
+def interpreter(called: Path, executable: Path) -> Path:
+    """Return *executable*, this interpreter, by the path of *called*, the script that runs.
+
+    Where that goes over a link, such as /opt/gpuserve/current, whatever the keeper starts later
+    comes from where the link leads then: that is how a new version is taken over.
+    """
+    beside = Path(os.path.abspath(called)).parent  # noqa: PTH100 - the link is what is wanted
+    found = beside / executable.name
+    same = os.path.realpath(beside) == os.path.realpath(executable.parent)
+    return found if same and found.exists() else executable
+
+
 def write_down(run_dir: RunDir, plan: Plan) -> None:
     """Write all that the keeper and the controller read, for this process as the keeper."""
     own = read(os.getpid())
     server = plan.profile.server
     engines = [KeptEngine(launch.name, launch.patience) for launch in plan.launches]
+    python = interpreter(Path(sys.argv[0]), Path(sys.executable))
     try:
         # Private by itself: it holds the engines' environment, tokens and keys included.
         overwrite_file(run_dir.plan, jsonvalues.dumps(plan))
         run_dir.keeper_conf.write_text(
-            keeper_conf(run_dir, sys.executable, server, engines), encoding="utf-8"
+            keeper_conf(run_dir, str(python), server, engines), encoding="utf-8"
         )
         instance.write(
             run_dir,

@@ -41,6 +41,10 @@ class Control:
         body = {"profile": str(profile) if profile else None, "dry_run": dry_run}
         return self._call("POST", "/reload", RELOAD_CHECK_S, json.dumps(body).encode())
 
+    def replace_routers(self) -> dict[str, Any]:
+        """Have the routers replaced one after the other; returns once that has begun."""
+        return self._call("POST", "/routers", 5.0)
+
     def down(self, *, hurry: bool) -> dict[str, Any]:
         """Ask for the end of the instance; returns at once."""
         return self._call("POST", f"/down?now={int(hurry)}", 5.0)

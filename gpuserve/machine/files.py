@@ -12,11 +12,18 @@ from pathlib import Path
 BLOCK_BYTES = 4096
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace *path* with *content* at once; raises OSError and then leaves the old file."""
+def replace_file(path: Path, content: bytes, *, to_disk: bool = False) -> None:
+    """Replace *path* with *content* at once; raises OSError and then leaves the old file.
+
+    With *to_disk* the content also survives a loss of power from here on.
+    """
     draft = path.with_name(path.name + ".new")
     try:
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            if to_disk:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

@@ -20,7 +20,8 @@ _BAD_NAME = 10
 _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
-STOP_S = 30.0
+# A controller that is only being replaced ends within a second; then it hangs.
+STOP_S = 5.0
 CALL_TIMEOUT_S = 5.0
 
 
@@ -109,15 +110,22 @@ class Keeper:
         self._await_stop(name)
         self.start(name)
 
+    def _await_stop(self, name: str) -> None:
+        """Wait for the end of *name*; one that does not take the signal is killed: it hangs."""
+        begun_s = time.monotonic()
+        while pid := self.processes()[name].pid:
+            waited_s = time.monotonic() - begun_s
+            if waited_s > STOP_S:
+                with suppress(_Fault):
+                    self._call("supervisor.signalProcess", name, "KILL")
+            if waited_s > 2 * STOP_S:
+                raise KeeperRefused(f"{name} (pid {pid}) does not end")
+            time.sleep(0.05)
+
     def stop(self, name: str) -> None:
         """Ask *name* to end, for good; returns at once."""
         with suppress(_Fault):
             self._call("supervisor.stopProcess", name, False)
-
-    def _await_stop(self, name: str) -> None:
-        deadline_s = time.monotonic() + STOP_S
-        while self.processes()[name].pid and time.monotonic() < deadline_s:
-            time.sleep(0.05)
 
     def shut_down(self) -> None:
         """Ask the keeper to end with everything that it keeps."""

@@ -174,3 +174,14 @@ def test_an_engine_that_ends_again_and_again_after_it_was_ready_is_given_up(box:
     box.instance.must("start", "coder")
     os.kill(box.instance.model("coder")["pid"], signal.SIGKILL)
     until(lambda: box.instance.model("coder")["restarts"] >= 1, "the operator's word resets it")
+
+
+def test_a_state_file_that_is_damaged_is_said_and_the_service_goes_on(running: Box) -> None:
+    running.instance.must("stop", "general")
+    state = running.instance.run_dir / "state.json"
+    state.write_bytes(state.read_bytes()[:40])
+    os.kill(running.pid_of("gpuserve.controller"), signal.SIGKILL)
+    running.instance.must("wait", "--timeout", "30")
+    assert running.chat("coder").status == 200
+    assert any("state.json" in fault for fault in running.instance.status()["faults"])
+    assert "state lost" in running.instance.must("events")

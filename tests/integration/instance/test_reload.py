@@ -210,3 +210,48 @@ def test_another_profile_becomes_the_one_that_is_reloaded(running: Box) -> None:
     assert running.chat("other-alias").status == 200
     again = reloaded(running)
     assert not any(again["diff"][key] for key in ("added", "removed", "changed", "service"))
+
+
+def test_an_upgrade_replaces_gpuserves_own_processes_and_no_engine_and_cuts_no_stream(
+    box: Box,
+) -> None:
+    box.knobs = {"coder": {"tokens": 30, "token_s": 0.1}}
+    box.start()
+    before, controller = pids(box), box.pid_of("gpuserve.controller")
+    worker = _worker(box)
+    answers: list[Any] = []
+    stream = threading.Thread(target=lambda: answers.append(box.chat("coder", stream=True)))
+    stream.start()
+    until(lambda: bool(_in_flight(box)), "the stream runs")
+    with box.instance.traffic("general") as others:
+        box.instance.must("reload", "--upgrade")
+        until(lambda: "router replaced" in box.instance.must("events"), "the routers are replaced")
+    stream.join(timeout=20)
+    assert answers[0].body.endswith(b"data: [DONE]\n\n")
+    assert set(others) == {"200"}
+    assert pids(box) == before
+    assert box.pid_of("gpuserve.controller") != controller
+    assert _worker(box) != worker
+    until(lambda: not _slot(box, 2), "the spare has gone")
+
+
+def _slot(box: Box, slot: int) -> list[int]:
+    return [
+        p.pid
+        for p in box.processes()
+        if "gpuserve.router" in p.cmdline() and p.cmdline()[-1] == str(slot)
+    ]
+
+
+def _worker(box: Box) -> int:
+    (pid,) = _slot(box, 1)
+    return pid
+
+
+def test_a_controller_that_hangs_is_replaced_by_a_reload(running: Box) -> None:
+    before = pids(running)
+    hung = running.pid_of("gpuserve.controller")
+    os.kill(hung, signal.SIGSTOP)
+    running.instance.must("reload")
+    assert running.pid_of("gpuserve.controller") != hung
+    assert pids(running) == before
