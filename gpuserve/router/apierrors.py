@@ -6,7 +6,6 @@ a stream of Responses; Anthropic's Messages have `{"type": "error", "error": {"t
 
 import json
 import math
-from http import HTTPStatus
 from typing import Any, Literal
 
 from aiohttp import web
@@ -71,26 +70,7 @@ def error_event(api: Api, refusal: Refusal) -> bytes:
 
 def error_response(api: Api, refusal: Refusal, request_id: str) -> web.Response:
     """Return the whole answer, with Retry-After (whole seconds, at least 1) where there is one."""
-    return web.json_response(
-        error_body(api, refusal), status=refusal.status, headers=_headers(refusal, request_id)
-    )
-
-
-def error_bytes(api: Api, refusal: Refusal, request_id: str) -> bytes:
-    """Return the whole answer as it is sent, after which the connection is closed."""
-    body = json.dumps(error_body(api, refusal)).encode()
-    headers = _headers(refusal, request_id) | {
-        "Content-Type": "application/json; charset=utf-8",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def _headers(refusal: Refusal, request_id: str) -> dict[str, str]:
     headers = {"x-request-id": request_id}
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
-    return headers
+    return web.json_response(error_body(api, refusal), status=refusal.status, headers=headers)

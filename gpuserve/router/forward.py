@@ -86,6 +86,7 @@ async def _pass_on(
     sent.update(headers.routed(passage.choice))
     sent["x-request-id"] = passage.request_id
     sent.update(passage.extra)
+    sent.setdefault("Server", headers.SERVER)
     length = answer.content_length
     if length is not None and length <= _WHOLE_BYTES and request.method != "HEAD":
         body = await _whole(answer)

@@ -90,6 +90,7 @@ class Front:
             response = self._refused(request, api_of(path), refusal)
         if not response.prepared:
             response.headers.update(page)
+            response.headers.setdefault("Server", headers.SERVER)
         if self.draining:
             response.force_close()
         return response

@@ -27,6 +27,8 @@ _REQUEST_OWN = frozenset(("host", "content-length", "content-encoding", "expect"
 _RESPONSE_OWN = frozenset(("x-request-id",))
 # The last are for `cors` to say.
 _OURS = ("x-gpuserve-", "access-control-allow-", "access-control-expose-")
+# Who answers where no engine does.
+SERVER = "gpuserve"
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REASON_CHARS = 300

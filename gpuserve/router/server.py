@@ -20,7 +20,9 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router import limits as refusals
-from gpuserve.router.apierrors import error_bytes, error_response
+from gpuserve.router.apierrors import error_response
+from gpuserve.router.fast.refusals import refusal_bytes
+from gpuserve.router.headers import SERVER
 from gpuserve.router.limits import HEAD_BYTES
 from gpuserve.routing.choose import Refusal
 
@@ -113,7 +115,8 @@ class Connection(web.RequestHandler):
         """Answer a request that has no whole head, and close."""
         self._head_over()
         if self.transport is not None:
-            self.transport.write(error_bytes("openai", refusal, uuid.uuid4().hex))
+            answer = refusal_bytes("", refusal, uuid.uuid4().hex.encode(), b"", closing=True)
+            self.transport.write(answer)
         self.force_close()
 
     def _break_body(self) -> None:
@@ -153,6 +156,7 @@ class Connection(web.RequestHandler):
         long = isinstance(exc, LineTooLong) or (message or "").startswith(_TOO_MANY)
         refusal = refusals.head_too_large() if long else refusals.no_request(_told(message or ""))
         response = error_response("openai", refusal, uuid.uuid4().hex)
+        response.headers["Server"] = SERVER
         response.force_close()
         return response
 

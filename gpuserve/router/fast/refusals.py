@@ -6,6 +6,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from gpuserve.router.apierrors import api_of, error_body
+from gpuserve.router.headers import SERVER
 from gpuserve.routing.choose import Refusal
 
 
@@ -20,6 +21,7 @@ def refusal_bytes(
         "Content-Type: application/json; charset=utf-8",
         f"Content-Length: {len(body)}",
         f"Date: {formatdate(usegmt=True)}",
+        f"Server: {SERVER}",
         f"x-request-id: {request_id.decode('ascii')}",
     ]
     if refusal.retry_after_s is not None:
