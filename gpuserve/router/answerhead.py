@@ -23,6 +23,8 @@ _DROPPED = (
     b"\r\nupgrade:",
     b"\r\nx-request-id:",
     b"\r\nx-gpuserve-",
+    b"\r\naccess-control-allow-",
+    b"\r\naccess-control-expose-",
 )
 _ANY_DROPPED = re.compile(b"|".join(_DROPPED))
 _LENGTH_LINE = b"\r\ncontent-length: "

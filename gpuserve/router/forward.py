@@ -57,6 +57,9 @@ async def forward(
         answer = await link.send(
             request.method, request.rel_url.raw_path_qs, outgoing, passage.held.sent
         )
+        if answer.status < 200:  # nobody asked to switch protocols
+            answer.close()
+            raise Died(f"it answered {answer.status}")  # noqa: TRY301
         passage.held.let_go()
         metrics.first_byte_s.labels(model).observe(time.perf_counter() - passage.began)
         return await _pass_on(request, passage, link, metrics, answer)

@@ -10,10 +10,12 @@ import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -191,6 +193,16 @@ async def _close(links: Iterable[Link]) -> None:
         await link.close()
 
 
+class _Receiver(ResponseHandler):
+    """aiohttp's, which forgets who reads a body whose framing breaks in a later packet."""
+
+    def set_exception(self, exc: Any, *args: Any) -> None:
+        super().set_exception(exc, *args)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(aiohttp.ClientPayloadError(f"{type(exc).__name__}: {exc}"))
+
+
 def _session(upstream: Upstream, *, keep: bool) -> aiohttp.ClientSession:
     options: dict[str, Any] = {"limit": 0, "force_close": not keep}
     if keep:
@@ -200,6 +212,9 @@ def _session(upstream: Upstream, *, keep: bool) -> aiohttp.ClientSession:
         connector = aiohttp.UnixConnector(upstream.socket, **options)
     else:
         connector = aiohttp.TCPConnector(**options)
+    loop = asyncio.get_running_loop()
+    # The same from 3.10 to 3.14.
+    connector._factory = partial(_Receiver, loop)  # type: ignore[assignment] # noqa: SLF001
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(

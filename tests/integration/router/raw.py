@@ -73,9 +73,17 @@ class Wire:
                 name, value = line.split(": ", 1)
                 assert name.lower() not in headers, f"{name} stands twice"
                 headers[name.lower()] = value
-            return Reply(
-                int(status), headers, b"" if to_head else await self._body(status, headers)
-            )
+            return Reply(int(status), headers, b"" if to_head else await self.body(status, headers))
+
+    async def until(self, what: bytes) -> bytes:
+        """Return everything up to *what*."""
+        async with asyncio.timeout(20):
+            return await self.reader.readuntil(what)
+
+    async def body(self, status: str, headers: dict[str, str]) -> bytes:
+        """Return what follows a head."""
+        async with asyncio.timeout(20):
+            return await self._body(status, headers)
 
     async def _body(self, status: str, headers: dict[str, str]) -> bytes:
         if status.startswith("1") or status in ("204", "304"):
@@ -85,7 +93,7 @@ class Wire:
         if headers.get("transfer-encoding") != "chunked":
             return await self.reader.read()
         body = b""
-        while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
+        while size := int((await self.reader.readuntil(b"\r\n"))[:-2].partition(b";")[0], 16):
             body += await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
         assert await self.reader.readexactly(2) == b"\r\n"

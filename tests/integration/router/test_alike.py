@@ -34,7 +34,7 @@ def asked(text: str, **fields: Any) -> bytes:
 def shape(reply: Reply) -> Any:
     """Return all that must be the same."""
     headers = {name: value for name, value in reply.headers.items() if name not in _OWN}
-    body = json.loads(reply.body) if reply.body[:1] == b"{" else reply.body
+    body: Any = json.loads(reply.body) if reply.body[:1] == b"{" else reply.body
     if reply.status == 400 and reply.headers.get("connection") == "close":
         # Two parsers, two wordings of what is no HTTP.
         assert body["error"]["message"].startswith("this is no HTTP request: ")
