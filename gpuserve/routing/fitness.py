@@ -6,9 +6,11 @@ from typing import Literal
 from gpuserve.routing.request import Need
 from gpuserve.routing.table import Target, Upstream
 
-# Where the usual 4 bytes per token are off by more than this, an engine must count: within it
-# are prose and code of today's vocabularies, in Latin script and in others.
-_FEWEST_BYTES_PER_TOKEN = 3
+# Prose and code of today's vocabularies take a token for 3 to 5 bytes, in Latin script and in
+# others; figures, base64 and scripts that a vocabulary hardly knows up to one for 2. In between an
+# engine must count.
+_FEWEST_BYTES_PER_TOKEN = 2
+_FEW_BYTES_PER_TOKEN = 3
 _MANY_BYTES_PER_TOKEN = 5
 # With max_tokens lowered to what is left, an answer still needs some room.
 _LEAST_ANSWER_TOKENS = 256
@@ -101,13 +103,12 @@ def left_tokens(target: Target, need: Need) -> tuple[int, bool] | None:
         return (left, True) if 0 < left < wanted else None
     if not need.size_bytes:  # images: half is as good a guess as any
         return (limit // 2, True) if wanted > limit // 2 else None
-    # Text hardly ever takes more than a token for two bytes; what does, the engine refuses.
-    left = limit - need.size_bytes // 2
+    left = limit - need.size_bytes // _FEWEST_BYTES_PER_TOKEN
     if wanted <= left:
         return None
-    if left >= limit // 2:
+    if left >= limit // 4:  # enough for an answer: to count exactly would gain little
         return left, True
-    usual = limit - need.size_bytes // _FEWEST_BYTES_PER_TOKEN
+    usual = limit - need.size_bytes // _FEW_BYTES_PER_TOKEN
     return (usual, False) if 0 < usual < wanted else None
 
 

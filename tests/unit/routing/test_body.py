@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuserve.routing.body import BadBody, model_of, parse_object, with_model
+from gpuserve.routing.body import BadBody, as_sent, model_of, parse_object, with_model, with_numbers
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,46 @@ def test_a_million_nested_names_are_not_collected() -> None:
     assert json.loads(changed)["model"] == "c"
     assert len(body["a"]) == 500_001
     assert most < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"max_tokens":32000,"x":1}', b'{"max_tokens":7,"x":1}'),
+        (b'{ "max_tokens" :\n 32000 }', b'{ "max_tokens" :\n 7 }'),
+        # What only looks like the key stays.
+        (
+            b'{"x": "\\"max_tokens\\": 5", "max_tokens": 32000}',
+            b'{"x": "\\"max_tokens\\": 5", "max_tokens": 7}',
+        ),
+    ],
+)
+def test_a_number_is_put_in_place(raw: bytes, expected: bytes) -> None:
+    body = parse_object(raw)
+    sent, changed = with_numbers(raw, body, [("max_tokens", 7)])
+    assert sent == expected
+    assert changed == {**body, "max_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"tool": {"max_tokens": 3}, "max_tokens": 32000}',
+        b'{"max_tokens": 32000, "x": ["max_tokens", {"max_tokens": 4}]}',
+        b'{"max\\u005ftokens": 32000, "tool": {"max_tokens": 3}}',
+    ],
+)
+def test_where_the_key_is_in_doubt_the_document_is_written_anew(raw: bytes) -> None:
+    body = parse_object(raw)
+    sent, _ = with_numbers(raw, body, [("max_tokens", 7)])
+    assert json.loads(sent) == {**body, "max_tokens": 7}
+
+
+def test_a_body_is_sent_with_both_changes_or_as_it_came() -> None:
+    raw = b'{"model": "auto", "max_tokens": 32000, "max_completion_tokens": 9}'
+    body = parse_object(raw)
+    edits = [("max_tokens", 7), ("max_completion_tokens", 7)]
+    sent = as_sent(raw, body, model="m", edits=edits)
+    assert sent == b'{"model": "m", "max_tokens": 7, "max_completion_tokens": 7}'
+    assert as_sent(raw, body, model=None) is raw
+    assert as_sent(b"form", {}, model="m") == b"form"
