@@ -19,6 +19,10 @@ ENGINE_PRIORITY = 500
 ROUTER_PRIORITY = 100
 # What a stop may take beyond what the profile grants: SIGKILL, and memory coming back.
 STOP_MARGIN_S = 30.0
+# supervisord restarts at once, for ever, what ran for longer than this before it ended; before
+# that it waits a second more each time. A controller that crashes on what it finds needs the
+# latter: engines and routers go on without it.
+CONTROLLER_START_S = "10"
 # Streams that outlive their engine end at once; this is for the last bytes.
 ROUTER_STOP_S = 10
 
@@ -78,7 +82,7 @@ def keeper_conf(
             command=_command(python, "gpuserve.controller", run_dir.path),
             priority=str(CONTROLLER_PRIORITY),
             autorestart="true",
-            startsecs="1",
+            startsecs=CONTROLLER_START_S,
             startretries="1000",
             stopwaitsecs=str(int(stop_s + STOP_MARGIN_S)),
             **_logs(run_dir, "controller"),

@@ -26,6 +26,8 @@ from gpuserve.lifecycle.states import (
 )
 
 SETTLE_LOOK_S = 0.01
+# Whoever asks for a restart waits for an answer; a driver that hangs gives none.
+DRIVER_S = 3.0
 VERBS: dict[str, Callable[[], Event]] = {
     "start": StartRequested,
     "stop": StopRequested,
@@ -97,6 +99,10 @@ def _command(controller: Controller) -> Handler:
         replica = controller.replicas[spec.name]
         if verb == "drain" and not isinstance(replica.state, Ready | Draining):
             return _refusal(409, f"{spec.name} is {replica.state.name}: there is nothing to drain")
+        if verb == "restart" and replica.state.alive and replica.launch.gpus:
+            await controller.cards.read(within_s=DRIVER_S)
+            if controller.cards.fault:
+                return _refusal(409, f"{spec.name} goes on: {controller.cards.fault}")
         before = {"epoch": replica.epoch, "starts": controller.memory.of(spec.name).starts}
         replica.tell(VERBS[verb](), why=_asked_by(request, verb))
         while replica.busy:  # so that whoever looks next sees what was asked for

@@ -1,15 +1,14 @@
 """Carries out the gate: weights first, then one start per device once its memory has settled."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from gpuserve.controller import policies
+from gpuserve.controller.cards import Cards
 from gpuserve.controller.replica import Replica
-from gpuserve.controller.threads import in_thread
 from gpuserve.controller.weights import fetch
 from gpuserve.errors import GpuserveError
 from gpuserve.lifecycle import gate
@@ -19,19 +18,19 @@ from gpuserve.lifecycle.states import Queued
 from gpuserve.machine.host import read_host
 
 LOOK_AGAIN_S = 1.0
-# NVML answers within milliseconds; a driver that hangs must not hang the gate.
-DRIVER_S = 10.0
 
 
 class Gatekeeper:
     """Looks at what is Queued whenever it is woken, and each second while anything is."""
 
-    def __init__(self, replicas: Mapping[str, Replica], profile: Callable[[], Path]) -> None:
+    def __init__(
+        self, replicas: Mapping[str, Replica], profile: Callable[[], Path], cards: Cards
+    ) -> None:
         self._replicas = replicas
+        self._cards = cards
         self._profile = profile
         self._wake = asyncio.Event()
         self._looks: dict[str, Look] = {}
-        self._reading: asyncio.Future[dict[str, int]] | None = None
         self._fetches: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
@@ -79,16 +78,16 @@ class Gatekeeper:
 
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         """Return what is free on the GPUs among *devices*, without those that cannot be read."""
-        now = await self._gpus()
-        return {device: now[device] for device in devices if device in now}
+        now = await self._cards.read()
+        return {device: now[device].free_bytes for device in devices if device in now}
 
     async def _free(self, devices: set[str]) -> dict[str, gate.Free]:
         """Read free memory; a GPU's is compared with that of a look about a second ago."""
         now: dict[str, int] = {}
         if "cpu" in devices:
             now["cpu"] = (await asyncio.to_thread(read_host)).ram_available_bytes
-        if devices - {"cpu"}:
-            now |= await self._gpus()
+        gpus = await self._cards.read() if devices - {"cpu"} else {}
+        now |= {device: gpu.free_bytes for device, gpu in gpus.items()}
         at_s = time.monotonic()
         found = {}
         for device in devices:
@@ -97,15 +96,9 @@ class Gatekeeper:
             if device != "cpu" and bytes_now is not None:
                 look = Look(at_s, bytes_now)
                 self._looks[device], before = compare(self._looks.get(device), look)
-            found[device] = gate.Free(bytes_now, before)
+            others = self._cards.others(gpus[device]) if device in gpus else ()
+            found[device] = gate.Free(bytes_now, before, self._cards.fault, others)
         return found
-
-    async def _gpus(self) -> dict[str, int]:
-        """Return free bytes by device; {} where the driver fails or does not answer in time."""
-        if self._reading is None or self._reading.done():
-            self._reading = in_thread(_read_gpus)
-        done, _ = await asyncio.wait({self._reading}, timeout=DRIVER_S)
-        return self._reading.result() if done else {}
 
     def _end_fetches(self, queued: set[str]) -> None:
         """Cancel the fetches of engines that are not to start any more."""
@@ -138,15 +131,6 @@ class Gatekeeper:
                 return
         replica.weights_here = True
         self.wake()
-
-
-def _read_gpus() -> dict[str, int]:
-    from gpuserve.machine.gpus import see_gpus
-
-    try:
-        return {f"gpu{gpu.index}": gpu.free_bytes for gpu in see_gpus(os.environ).gpus}
-    except GpuserveError:
-        return {}
 
 
 def _measured(replica: Replica, free: Mapping[str, gate.Free]) -> dict[str, int]:

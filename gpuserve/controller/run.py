@@ -20,6 +20,7 @@ from typing import Any
 from gpuserve import __version__, jsonvalues
 from gpuserve.controller import elsewhere, policies, strays, upgrade
 from gpuserve.controller.audit import Audit
+from gpuserve.controller.cards import Cards
 from gpuserve.controller.gatekeeper import Gatekeeper
 from gpuserve.controller.notify import Notifiers, not_told
 from gpuserve.controller.prober import Prober, probe_of
@@ -71,7 +72,6 @@ CLOSE_S = 5.0
 HUNG_LOOKS = 4
 HOUSEKEEPING_S = 5.0
 PROGRESS_S = 15.0
-GPU_LOOK_S = 30.0
 
 
 class Controller:
@@ -102,7 +102,8 @@ class Controller:
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas: dict[str, Replica] = {}
-        self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path))
+        self.cards = Cards(self.keeper_pid, self._devices, self.audit)
+        self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path), self.cards)
         self._loops: dict[str, tuple[asyncio.Task[None], ...]] = {}
         self._replacing_routers = False
         self._fault: str | None = None  # of the memory, as it was told last
@@ -114,8 +115,12 @@ class Controller:
     @property
     def faults(self) -> list[str]:
         """What is wrong with the service itself, for people."""
-        found = (self.memory.lost, self.memory.fault, self.audit.fault)
+        found = (self.memory.lost, self.memory.fault, self.audit.fault, self.cards.fault)
         return [fault for fault in found if fault]
+
+    def _devices(self) -> set[str]:
+        """Return the gate keys of the GPUs that the plan uses."""
+        return {key for launch in self.plan.launches for key in launch.gate if key != "cpu"}
 
     async def find_program(self, program: str) -> int:
         """Return the pid of *program* as the keeper has it, 0 if it does not run."""
@@ -220,7 +225,7 @@ class Controller:
         await self.end_strays()
         for task in (
             *(self._beat(), self._gate.run(), self._keep_house()),
-            *(self._tell_progress(), self._watch_elsewhere(), self._watch_gpus()),
+            *(self._tell_progress(), self._watch_elsewhere(), self.cards.run()),
         ):
             self._spawn(task)
         await self._ended.wait()
@@ -580,24 +585,6 @@ class Controller:
                 line = progress_line(replica, self.memory.of(replica.name).last_start_s)
                 if line:
                     self.audit.say(line)
-
-    async def _watch_gpus(self) -> None:
-        """Say when a GPU cannot be read any more, and when it can again. Engines are left alone.
-
-        Nothing is started there meanwhile: the gate cannot read its free memory either.
-        """
-        lost: set[str] = set()
-        while True:
-            await asyncio.sleep(GPU_LOOK_S)
-            devices = {d for launch in self.plan.launches for d in launch.gate if d != "cpu"}
-            now = devices - (await self._gate.free_bytes(devices)).keys() if devices else set()
-            for event, changed in (("gpu_lost", now - lost), ("gpu_back", lost - now)):
-                for device in sorted(changed):
-                    on_it = [r.name for r in self.replicas.values() if device in r.launch.gate]
-                    text = f"{device} cannot be read" if event == "gpu_lost" else f"{device} can be"
-                    text += f" (models: {', '.join(on_it)}); `nvidia-smi` says more"
-                    self.audit.record(event, Why(text=text, cause="driver"))
-            lost = now
 
     async def publish(self) -> None:
         """Make what can be routed to known to the routers."""

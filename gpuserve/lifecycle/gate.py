@@ -8,11 +8,14 @@ a neighbour frees meanwhile aborts the start (vllm-project/vllm#56830).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gpuserve.readings import GpuProcess
 from gpuserve.units import MIB, gib
 
 # Two readings of free memory closer than this are the same: drivers and display servers
 # come and go with a few MiB.
 SETTLED_BYTES = 64 * MIB
+# Of those that are in the way, so many are named.
+MOST_HOLDERS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +38,15 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Free memory of one device, read now and a moment ago; None: it could not be read."""
+    """Free memory of one device, read now and a moment ago; None: it could not be read.
+
+    `fault` says why it could not; `others` are processes there that are not ours.
+    """
 
     now_bytes: int | None
     before_bytes: int | None
+    fault: str | None = None
+    others: tuple[GpuProcess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,8 @@ def _memory_reason(waiter: Waiter, free: Mapping[str, Free]) -> str | None:
     for device, needed_bytes in waiter.needs:
         reading = free.get(device)
         if reading is None or reading.now_bytes is None:
-            return f"cannot read the free memory of {device}"
+            why = reading.fault if reading is not None else None
+            return why or f"cannot read the free memory of {device}"
         if (
             reading.before_bytes is None
             or abs(reading.now_bytes - reading.before_bytes) > SETTLED_BYTES
@@ -89,6 +98,18 @@ def _memory_reason(waiter: Waiter, free: Mapping[str, Free]) -> str | None:
         if reading.now_bytes < needed_bytes:
             return (
                 f"waits for memory on {device}: needs {gib(needed_bytes)}, "
-                f"{gib(reading.now_bytes)} is free"
+                f"{gib(reading.now_bytes)} is free{_holders(reading.others)}"
             )
     return None
+
+
+def _holders(others: Sequence[GpuProcess]) -> str:
+    """Return who else holds memory there, the first few by name."""
+    told = [
+        f"{process.name or 'a process whose name is hidden'} (pid {process.pid}) "
+        f"holds {gib(process.used_bytes)}"
+        for process in others[:MOST_HOLDERS]
+    ]
+    if len(others) > MOST_HOLDERS:
+        told.append(f"{len(others) - MOST_HOLDERS} more hold the rest")
+    return f"; {', '.join(told)}" if told else ""

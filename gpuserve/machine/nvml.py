@@ -1,5 +1,6 @@
 """The part of NVML that is used, its error codes, and how its odd answers are read."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 # nvml.h, enum nvmlReturn_t
@@ -37,6 +38,19 @@ class Nvml(Protocol):
     def nvmlDeviceGetEccMode(self, handle: Any) -> Any: ...  # noqa: N802, D102
     def nvmlSystemGetDriverVersion(self) -> Any: ...  # noqa: N802, D102
     def nvmlSystemGetCudaDriverVersion_v2(self) -> Any: ...  # noqa: N802, D102
+
+
+def library_was_replaced(maps: Path = Path("/proc/self/maps")) -> bool:
+    """Return whether the NVML library that this process uses is no longer the one on the disk.
+
+    A package that upgrades the driver replaces the file; the kernel's module changes only with
+    a reboot. This process keeps the old library, one that starts gets the new one.
+    """
+    try:
+        lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any("libnvidia-ml.so" in line and line.endswith("(deleted)") for line in lines)
 
 
 def code_of(error: Exception) -> int | None:

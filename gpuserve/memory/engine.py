@@ -16,7 +16,7 @@ from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.drafts import Draft, draft_of
 from gpuserve.memory.engineargs import EngineArgs, read_engine_args
 from gpuserve.memory.error import p95_margin_bytes
-from gpuserve.memory.kv import KvShape, kv_shape
+from gpuserve.memory.kv import CPU_BLOCK_TOKENS, KvShape, kv_shape
 from gpuserve.memory.quantization import requested_quantization
 from gpuserve.memory.release import Release, graphs_inside_budget
 from gpuserve.memory.report import Footprint
@@ -161,12 +161,9 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
             tensor_parallel_size=spec.tensor_parallel_size,
             pipeline_parallel_size=spec.pipeline_parallel_size,
             kv_cache_dtype=spec.kv_cache_dtype,
-            block_tokens=spec.block_size,
+            block_tokens=spec.block_size or (CPU_BLOCK_TOKENS if cpu else None),
             max_num_batched_tokens=batched,
             prefix_caching=spec.enable_prefix_caching is not False,
-            asynchronous=arguments.asynchronous and not arch.embeddings,
-            state_dtype=arguments.state_dtype,
-            cpu=cpu,
             draft=draft.architecture,
             draft_tokens=draft.tokens,
             release=release,

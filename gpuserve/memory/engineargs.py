@@ -41,14 +41,11 @@ class EngineArgs:
     """What the arguments ask for.
 
     `images` False: no images or videos are accepted. `pooling`: the model embeds, scores or
-    classifies, so that its output head is not loaded. `asynchronous` False: the next step is not
-    scheduled before the last one has ended. `state_dtype` is the type of recurrent states.
+    classifies, so that its output head is not loaded.
     """
 
     images: bool = True
     pooling: bool = False
-    asynchronous: bool = True
-    state_dtype: str | None = None
     lora: Lora | None = None
     speculation: Speculation | None = None
 
@@ -59,8 +56,6 @@ def read_engine_args(arguments: Sequence[str]) -> EngineArgs:
     return EngineArgs(
         images=_images(given),
         pooling=given.get("--runner") == "pooling" or given.get("--convert") in _POOLING_WORDS,
-        asynchronous="--no-async-scheduling" not in given,
-        state_dtype=given.get("--mamba-ssm-cache-dtype"),
         lora=_lora(given),
         speculation=_speculation(given),
     )

@@ -43,16 +43,13 @@ def bytes_per_logit(release: Release | None) -> int:
     return 16 if release is None or release >= (0, 17) else 38
 
 
-def batches_in_flight(release: Release | None, *, stages: int, asynchronous: bool) -> int:
-    """Return how many batches a sliding window must hold at once.
+def batches_in_flight(release: Release | None) -> int:
+    """Return how many batches a sliding window must hold at once: two with async scheduling.
 
-    One for each pipeline stage, and one more with asynchronous scheduling, which is the default but
-    on CPU and for models that pool (vllm/config/vllm.py of 0.33, max_concurrent_batches;
-    platforms/cpu.py). Logs of hybrid models up to 0.25 agree with one.
+    vllm/config/vllm.py of 0.33, max_concurrent_batches; logs of hybrid models up to 0.25 agree
+    with one.
     """
-    if release is not None and release < (0, 26):
-        return 1
-    return stages + 1 if asynchronous else stages
+    return 2 if release is None or release >= (0, 26) else 1
 
 
 def tokens_are_concurrency(release: Release | None) -> bool:
@@ -63,16 +60,13 @@ def tokens_are_concurrency(release: Release | None) -> bool:
     return release is None or release >= (0, 21)
 
 
-def recurrent_blocks(release: Release | None, *, prefix_caching: bool, checkpoints: bool) -> int:
+def recurrent_blocks(release: Release | None, *, prefix_caching: bool) -> int:
     """Return the states that a request holds of each recurrent layer.
 
-    One without prefix caching, which hybrid models have by default since about 0.26 (logs up to
-    0.25 agree with one); two with it, and since 0.32 a third where the kernels export a state
-    in the middle of a prefill (v1/kv_cache_interface.py, num_prefill_checkpoint_blocks).
+    One without prefix caching; with it two, as it is since hybrid models cache prefixes by
+    default (v1/kv_cache_interface.py of 0.33, MambaSpec; config logs up to 0.25 agree with one).
     """
-    if not prefix_caching or (release is not None and release < (0, 26)):
-        return 1
-    return 3 if checkpoints and (release is None or release >= (0, 32)) else 2
+    return 2 if prefix_caching and (release is None or release >= (0, 26)) else 1
 
 
 def latent_row_elements(release: Release | None, width: int) -> int:

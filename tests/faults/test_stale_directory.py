@@ -19,9 +19,11 @@ from tests.faults.conftest import Lab, ended
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """Another program, which got the pids that the files name; its output is a pipe."""
     with subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE) as process:
-        yield process
-        assert process.poll() is None, "it was signalled"
-        process.kill()
+        try:
+            yield process
+            assert process.poll() is None, "it was signalled"
+        finally:
+            process.kill()
 
 
 def ticks_of(pid: int) -> int:

@@ -58,9 +58,10 @@ def arguments() -> argparse.Namespace:
 
 
 class Engine:
-    def __init__(self, args: argparse.Namespace, knobs: dict[str, Any]) -> None:
+    def __init__(self, args: argparse.Namespace, knobs: dict[str, Any], use: Any) -> None:
         self.args = args
         self.knobs = knobs
+        self.use = use
         self.requests = 0
         self.healths = 0
         self.running = 0
@@ -94,6 +95,8 @@ class Engine:
         if self.requests > self.knobs.get("wedge_after_requests", 1 << 60):
             await asyncio.sleep(9999)  # a step that hangs: no gauge moves, /health says 200
         self.running += 1
+        if self.use is not None and self.requests == 1:
+            self.use.asked()
         try:
             if body.get("stream"):
                 return await self.stream(request, body)
@@ -134,7 +137,8 @@ class Engine:
         return response
 
 
-async def serve(engine: Engine, use: Any) -> None:
+async def serve(engine: Engine) -> None:
+    use = engine.use
     runner = web.AppRunner(engine.application(), handler_cancellation=True)
     await runner.setup()
     if engine.args.uds:
@@ -226,7 +230,7 @@ def main() -> int:
         if core is not None:
             core.kill()
         return int(knobs.get("start_exit", 1))
-    asyncio.run(serve(Engine(args, knobs), use))
+    asyncio.run(serve(Engine(args, knobs, use)))
     if core is not None:
         core.kill()
     if use is not None:

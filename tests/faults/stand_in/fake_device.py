@@ -194,6 +194,10 @@ class Use:
         while self._loading:
             os.close(self._loading.pop())
 
+    def asked(self) -> None:
+        """Note the first request."""
+        self._device.note("request", self._model)
+
     def end(self) -> None:
         """SIGTERM was taken: from here to the end of the tree memory moves."""
         self._device.note("SIGTERM", self._model)

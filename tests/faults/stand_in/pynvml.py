@@ -26,8 +26,9 @@ class NVMLError(Exception):
 def _device() -> Any:
     device = fake_device.of_environment()
     error = device.driver_error
-    if error == _HANG:
-        time.sleep(9999)
+    while error == _HANG:
+        time.sleep(0.1)
+        error = device.driver_error
     if error is not None:
         raise NVMLError(error)
     return device

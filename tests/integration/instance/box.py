@@ -44,6 +44,7 @@ class Box:
     aliases: dict[str, str] = field(default_factory=dict)  # instead of NAME-alias
     more: dict[str, str] = field(default_factory=dict)  # another line for a model
     extra: str = ""  # more tables
+    server: str = ""  # more lines of [server]
     names: tuple[str, ...] = ("coder", "general")
     size: str = 'kv_cache_memory_bytes = "1 MiB"'  # what each model says of its memory
     environment: dict[str, str] = field(default_factory=dict)  # of `up`, besides our own
@@ -60,7 +61,7 @@ class Box:
             "restart_backoff_s": 0.05,
             "restart_limit": 3,
         } | self.engine
-        lines = [f"[server]\nport = {self.instance.port}\n[engine]"]
+        lines = [f"[server]\nport = {self.instance.port}\n{self.server}\n[engine]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         for name in self.names:
             knobs = json.dumps(json.dumps(self.knobs.get(name, {})))

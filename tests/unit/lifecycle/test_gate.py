@@ -1,6 +1,7 @@
 """One engine per device moves memory at a time, and only when its memory is there."""
 
 from gpuserve.lifecycle.gate import Free, Gate, Waiter, decide
+from gpuserve.readings import GpuProcess
 from gpuserve.units import GIB, MIB
 
 
@@ -71,3 +72,18 @@ def test_a_tensor_parallel_engine_is_not_starved_by_its_neighbours() -> None:
 def test_a_device_that_cannot_be_read_opens_for_nobody() -> None:
     assert "cannot read" in decide([waiter("a")], {}, {}).reasons["a"]
     assert "cannot read" in decide([waiter("a")], {}, {"gpu0": Free(None, 5)}).reasons["a"]
+
+
+def test_a_start_that_lacks_memory_says_who_else_holds_it() -> None:
+    others = tuple(GpuProcess(pid=n, used_bytes=n * GIB, name=f"job {n}") for n in (9, 8, 7, 6))
+    free = {"gpu0": Free(5 * GIB, 5 * GIB, others=others)}
+    reason = decide([waiter("a")], {}, free).reasons["a"]
+    assert "job 9 (pid 9) holds 9.00 GiB, job 8" in reason
+    assert reason.endswith("1 more hold the rest")
+    hidden = {"gpu0": Free(0, 0, others=(GpuProcess(pid=4, used_bytes=GIB),))}
+    assert "hidden (pid 4)" in decide([waiter("a")], {}, hidden).reasons["a"]
+
+
+def test_a_driver_that_fails_is_quoted() -> None:
+    free = {"gpu0": Free(None, None, fault="the driver was upgraded: reboot")}
+    assert decide([waiter("a")], {}, free).reasons["a"] == "the driver was upgraded: reboot"

@@ -10,6 +10,7 @@ import pytest
 
 from gpuserve.errors import ExitStatus, HostUnavailable
 from gpuserve.machine.gpus import read_gpus, see_gpus
+from gpuserve.machine.nvml import library_was_replaced
 from gpuserve.readings import GpuProcess
 from gpuserve.units import MIB
 
@@ -232,3 +233,17 @@ def test_the_driver_says_its_version_and_the_cuda_it_runs() -> None:
     driver = see_gpus({}, library).driver
     assert driver is not None
     assert driver.cuda is None
+
+
+@pytest.mark.parametrize(("mark", "replaced"), [(" (deleted)", True), ("", False)])
+def test_a_driver_upgraded_under_a_process_is_seen_by_its_mapped_library(
+    tmp_path: Path, mark: str, replaced: bool
+) -> None:
+    maps = tmp_path / "maps"
+    library = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.54.14"
+    maps.write_text(
+        "7f00-7f01 r-xp 00000000 08:01 1  /usr/lib/libc.so.6 (deleted)\n"
+        f"7f02-7f03 r-xp 00000000 08:01 2  {library}{mark}\n"
+    )
+    assert library_was_replaced(maps) is replaced
+    assert not library_was_replaced(tmp_path / "absent")
