@@ -7,6 +7,7 @@ was charged is what vLLM takes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engine import ModelFacts
@@ -67,6 +68,15 @@ def launch_of(
     )
 
 
+def served_names(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that an engine started with *argv* answers to."""
+    names: list[str] = []
+    if "--served-model-name" in argv:
+        at = argv.index("--served-model-name") + 1
+        names.extend(takewhile(lambda word: not word.startswith("-"), argv[at:]))
+    return tuple(names)
+
+
 def capabilities_of(spec: ModelSpec, grant: Grant, arch: Architecture | None) -> Capabilities:
     """Return what the router may send to this model."""
     chat: bool | None = True if spec.chat_template is not None else None
@@ -91,7 +101,8 @@ def _argv(spec: ModelSpec, grant: Grant, place: Place) -> Iterator[str]:
     else:
         yield from ("--host", "127.0.0.1", "--port", str(place.port))
     names = (spec.name, *spec.aliases)
-    # vLLM answers to each of these and signs with the first (entrypoints/openai/models).
+    # vLLM answers to each of these and signs with the first (entrypoints/openai/models), so that
+    # a request goes to it as it came, whichever of them it carries.
     yield from ("--served-model-name", *names)
     if place.auto_name is not None and place.auto_name not in names:
         yield place.auto_name

@@ -108,15 +108,13 @@ def _place(
         version=found.version,
         socket=socket,
         port=spec.port,
-        auto_name=profile.routing.auto if _routed(profile, spec) else None,
+        auto_name=profile.routing.auto if _routed(profile) else None,
         cpu_threads=max(1, machine.host.cpus // len(profile.models)) if device == "cpu" else None,
     )
 
 
-def _routed(profile: Profile, spec: ModelSpec) -> bool:
-    """Whether a request for the automatic name can end at this model."""
+def _routed(profile: Profile) -> bool:
+    """Whether a request for the automatic name can end at any model: as a route or a fallback."""
     routing = profile.routing
-    names = {routing.code, routing.general, routing.default} - {None}
-    if not names:
-        return len(profile.models) == 1
-    return bool(names & {spec.name, *spec.aliases})
+    named = routing.code or routing.general or routing.default or routing.rules
+    return bool(named) or len(profile.models) == 1

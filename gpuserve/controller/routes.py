@@ -11,6 +11,7 @@ from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.status import memory_status
+from gpuserve.launch import served_names
 from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
 from gpuserve.routing.table import EXTERNAL, EngineWord, Figure, RoutingTable, table_of
@@ -77,6 +78,8 @@ class Routes:
             routable=state.routable and not stopping,
             reason="gpuserve is stopping" if stopping else replica.reason,
             retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
+            # As it runs: names that the profile got since are put into bodies.
+            served_names=served_names(replica.launch.argv),
             figures=tuple(
                 Figure(kind=kind, name=name, value=value)
                 for kind, figures in memory_status(replica).items()

@@ -232,10 +232,15 @@ def _named(
         reason=reason,
         model=target.model,
         # An engine knows the aliases of the day when it was started; its own name it always knows.
-        rewrite=header is not None or bool(alias),
+        rewrite=_unknown_to(target, need),
         edits=edits,
         ask_tokenizer=unsure,
     )
+
+
+def _unknown_to(target: Target, need: Need) -> bool:
+    """Whether the body does not name *target*'s model by a name that its server answers to."""
+    return need.model != target.model and need.model not in target.upstream.served_names
 
 
 def _pinned(need: Need, name: str, table: RoutingTable, dark: AbstractSet[str]) -> Choice | Refusal:
@@ -276,7 +281,7 @@ def _served(
         route=_shown(decision, table),
         reason=decision.reason,
         model=chosen.model,
-        rewrite=True,
+        rewrite=_unknown_to(chosen, need),
         fallback=fallback,
         wanted=first.model if fallback else None,
         cause=cause,
@@ -376,7 +381,7 @@ def _only(need: Need, table: RoutingTable, dark: AbstractSet[str]) -> Choice | R
             route="only",
             reason=reason,
             model=target.model,
-            rewrite=True,
+            rewrite=_unknown_to(target, need),
             edits=edits,
             ask_tokenizer=unsure,
         )

@@ -35,8 +35,9 @@ class Upstream:
     `names` are the public model names that lead here, the canonical one first. `url` is the
     base URL; where `socket` is set, requests go over that Unix socket instead and `url` only
     supplies the Host header. `routable` is the controller's word; `state` and `reason` say
-    why not ("Starting", "loading weights"), `retry_after_s` when to try again. `figures` are what
-    it was planned to take and what it took.
+    why not ("Starting", "loading weights"), `retry_after_s` when to try again. `served_names` are
+    those that the server itself answers to: a body with another name is changed. `figures` are
+    what it was planned to take and what it took.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Upstream:
     routable: bool = False
     reason: str | None = None
     retry_after_s: float | None = None
+    served_names: tuple[str, ...] = ()
     capabilities: Capabilities = Capabilities()
     figures: tuple[Figure, ...] = ()
 
@@ -158,6 +160,7 @@ class EngineWord:
     routable: bool
     reason: str | None = None
     retry_after_s: float | None = None
+    served_names: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
 
 
@@ -247,6 +250,7 @@ def _engine(launch: Launch, word: EngineWord) -> Upstream:
         routable=word.routable,
         reason=word.reason,
         retry_after_s=word.retry_after_s,
+        served_names=word.served_names,
         capabilities=launch.capabilities,
         figures=word.figures,
     )

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from gpuserve.machine.unixhttp import UnixConnection
+from gpuserve.rundir import RunDir
 
 COMMAND_S = 120.0
 READY_S = 400.0  # two engines, one after the other, on two slow cores
@@ -104,6 +108,30 @@ class Instance:
             return Answer(answer.status, headers, answer.read())
         finally:
             connection.close()
+
+    def ask_engine(self, name: str, method: str, path: str, body: object = None) -> Answer:
+        """Send one request past the router, to the engine's own socket."""
+        connection = UnixConnection(RunDir(self.run_dir).engine_socket(name), timeout_s=60)
+        try:
+            raw = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, raw, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    def running(self, name: str) -> int:
+        """Return how many requests the engine works on."""
+        return int(self._metric(name, "vllm:num_requests_running"))
+
+    def generated(self, name: str) -> int:
+        """Return how many tokens the engine has generated."""
+        return int(self._metric(name, "vllm:generation_tokens_total"))
+
+    def _metric(self, name: str, metric: str) -> float:
+        text = self.ask_engine(name, "GET", "/metrics").body.decode()
+        samples = re.findall(rf"^{metric}\{{[^}}]*\}} (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for value in samples)
 
     @contextmanager
     def traffic(self, model: str) -> Iterator[list[str]]:

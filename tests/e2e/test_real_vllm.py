@@ -1,10 +1,12 @@
 """The main job on real vLLM, in order: ask, break, stop. conftest.py says why in this order."""
 
+import http.client
 import json
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -178,6 +180,59 @@ def test_the_predicted_cache_is_what_vllm_allocated(instance: Instance) -> None:
         assert said is not None, log[-2000:]
         tokens = int(said[1].replace(",", ""))
         assert abs(model["predicted"]["kv_cache_tokens"] - tokens) <= BLOCK_TOKENS
+
+
+ASKED_BY_ROUTING: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": CODE}], "max_tokens": 4}),
+    ("/v1/completions", {"prompt": CODE, "max_tokens": 4}),
+    ("/v1/responses", {"input": CODE, "max_output_tokens": 4}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": CODE}], "max_tokens": 4}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED_BY_ROUTING)
+@pytest.mark.parametrize("asked", ["code-alias", "auto"])
+def test_an_engine_answers_to_every_name_and_signs_with_its_own(
+    instance: Instance, path: str, body: dict[str, Any], asked: str
+) -> None:
+    # What the router relies on when it passes bodies on as they came.
+    answer = instance.ask_engine("coder", "POST", path, {"model": asked, **body})
+    assert answer.status == 200, answer.body
+    assert answer.json()["model"] == "coder"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_an_engine_signs_each_chunk_of_a_stream_with_its_own_name(
+    instance: Instance, path: str
+) -> None:
+    body = {"model": "auto", "stream": True, **dict(ASKED_BY_ROUTING)[path]}
+    answer = instance.ask_engine("coder", "POST", path, body)
+    events = [line[6:] for line in answer.body.splitlines() if line.startswith(b"data: {")]
+    assert {json.loads(event)["model"] for event in events} == {"coder"}
+
+
+def test_an_engine_lists_every_name_and_the_router_knows_them(instance: Instance) -> None:
+    listed = instance.ask_engine("coder", "GET", "/v1/models").json()["data"]
+    assert [card["id"] for card in listed] == ["coder", "code-alias", "auto"]
+    table = json.loads((instance.run_dir / "routing.json").read_bytes())
+    served = {u["name"]: u["served_names"] for u in table["upstreams"]}
+    assert served == {"coder": ["coder", "code-alias", "auto"], "general": ["general", "auto"]}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_engine_stops_working_for_a_client_that_left(instance: Instance, stream: bool) -> None:
+    body = {"model": "coder", "prompt": "on and on and on", "stream": stream}
+    body |= {"max_tokens": 1000, "ignore_eos": True}
+    asking = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=60)
+    kind = {"content-type": "application/json"}
+    asking.request("POST", "/v1/completions", json.dumps(body), kind)
+    if stream:
+        assert asking.getresponse().read(10)
+    until(lambda: instance.running("coder") == 1, "the engine runs the request")
+    before = instance.generated("coder")
+    asking.close()
+    until(lambda: instance.running("coder") == 0, "the engine has dropped the request")
+    assert instance.generated("coder") - before < 900
 
 
 @pytest.mark.parametrize("victim", ["engine_core", "api_server"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuserve.controller.policies import waiter_of
+from gpuserve.launch import served_names
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.fraction import charged_bytes
 from gpuserve.plan import Launch
@@ -72,7 +73,10 @@ def test_names_end_with_the_automatic_one_only_where_routing_leads() -> None:
     routed = launched(spec, routing=RoutingSpec(code="deepseek", general="other", default="other"))
     at = routed.argv.index("--served-model-name")
     assert routed.argv[at + 1 : at + 4] == ("coder", "deepseek", "auto")
+    assert served_names(routed.argv) == ("coder", "deepseek", "auto")
+    assert served_names(("vllm", "serve", "m")) == ()
     alone = launched(spec)
+    assert served_names(alone.argv) == ("coder", "deepseek")
     at = alone.argv.index("--served-model-name")
     assert alone.argv[at + 1 : at + 4] == ("coder", "deepseek", "--gpu-memory-utilization")
 

@@ -122,7 +122,9 @@ class Ways:
         way = self._way(path, choice)
         if way is None:
             return None
-        if choice.rewrite and need.body:
+        if choice.rewrite:
+            if not need.body:
+                return None
             way.body = with_model(data[start:], need.body, choice.model)
         elif name is not None and not need.body and not dark:
             self._named[path, name] = way

@@ -69,6 +69,24 @@ def test_names_win_and_auto_is_classified(body: dict[str, Any], model: str, rout
     assert choice.fallback is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "rewrite"),
+    [("auto", False), ("deepseek", False), ("coder", False), (None, True), ("newest", True)],
+)
+def test_a_body_stays_as_it_is_where_the_server_knows_its_name(
+    asked: str | None, rewrite: bool
+) -> None:
+    coder = replace(
+        PAIR.upstreams[0],
+        names=("coder", "deepseek", "newest"),
+        served_names=("coder", "deepseek", "auto"),
+    )
+    table = replace(PAIR, upstreams=(coder, *PAIR.upstreams[1:]))
+    body = CODE if asked is None else CODE | {"model": asked}
+    choice = chosen(need(body), table)
+    assert (choice.model, choice.rewrite) == ("coder", rewrite)
+
+
 def test_the_name_that_asks_for_routing_is_the_profiles() -> None:
     smart = replace(PAIR, routing=replace(ROUTING, auto="smart"))
     assert chosen(need(CODE | {"model": "smart"}), smart).model == "coder"
