@@ -1,0 +1,353 @@
+"""The fast path without sockets: every split, every cut, and nothing left behind."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gpuserve.plan import Capabilities
+from gpuserve.profile.spec import RoutingSpec
+from gpuserve.router.chunks import Chunks
+from gpuserve.router.fast.client import Client
+from gpuserve.router.fast.line import Line
+from gpuserve.router.fast.pool import Pool
+from gpuserve.router.fast.server import FastServer
+from gpuserve.router.fast.ways import Way
+from gpuserve.router.limits import Bodies
+from gpuserve.router.links import Links
+from gpuserve.router.server import PublicServer
+from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.table import RoutingTable, Upstream
+
+PATH = "/v1/chat/completions"
+BODY = b'{"model":"m","messages":[]}'
+REQUEST = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nX-A: 1\r\n"
+    b"X-Request-Id: mine\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+)
+SENT = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n"
+    b"Content-Length: %d\r\nx-request-id: mine\r\n\r\n%b" % (len(BODY), BODY)
+)
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+EVENTS = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"a\r\ndata: {}\n\n\r\n3\r\ndat\r\n7\r\na: {}\n\n\r\n0\r\n\r\n"
+)
+PLAIN = EVENTS.replace(b"text/event-stream", b"application/json")
+LONG = b"HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n" + b"x" * 70000
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = self.aborted = self.paused = self.ended = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closing
+        self.written += bytes(data)
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def is_reading(self) -> bool:
+        return not self.paused
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+@dataclass
+class Bench:
+    """A server, one client of it, and one idle connection to its only upstream."""
+
+    server: FastServer
+    pool: Pool
+    client: Client
+    near: Wire
+    line: Line
+    far: Wire
+
+    def open(self) -> None:
+        self.near, self.client = Wire(), self.server()
+        self.client.connection_made(self.near)
+
+    def idle(self) -> None:
+        self.far, self.line = Wire(), Line(self.pool)
+        self.line.connection_made(self.far)
+        self.pool.give_back(self.line)
+
+    def lose(self, error: Exception | None = None) -> None:
+        """The upstream's connection ends."""
+        if not error:
+            self.line.eof_received()
+        self.line.connection_lost(error)
+
+    def nothing_left(self) -> bool:
+        tally = self.pool.tally
+        return tally.in_flight == 0 and self.server.bodies.held_bytes == 0
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    tables = TableFile(Path("/nonexistent"))
+    m = Upstream(
+        name="m",
+        names=("m",),
+        url="http://localhost",
+        socket="/nonexistent/m.sock",
+        state="Ready",
+        routable=True,
+        capabilities=Capabilities(chat=True),
+    )
+    tables.take(RoutingTable(instance="", generation=1, routing=RoutingSpec(), upstreams=(m,)))
+
+    async def nobody(request: web.BaseRequest) -> web.StreamResponse:
+        raise AssertionError(request)
+
+    server = FastServer(tables, Links(), Bodies(), PublicServer(nobody))
+    way = server.decide(PATH, BODY, 0)
+    assert isinstance(way, Way)
+    new: Any = None
+    bench = Bench(server=server, pool=way.pool, client=new, near=new, line=new, far=new)
+    bench.open()
+    bench.idle()
+    return bench
+
+
+def splits(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return ((raw[:at], raw[at:]) for at in range(1, len(raw)))
+
+
+def told(raw: bytes) -> tuple[bytes, bytes]:
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return head, body
+
+
+async def test_a_request_split_at_any_byte_reaches_the_engine_as_one(bench: Bench) -> None:
+    for first, second in splits(REQUEST):
+        bench.client.data_received(first)
+        assert bench.far.written == b""
+        bench.client.data_received(second)
+        assert bench.far.written == SENT
+        bench.far.written = b""
+        bench.line.data_received(WHOLE)
+        assert told(bench.near.written)[1] == b"hello"
+        bench.near.written = b""
+    assert bench.nothing_left()
+    assert bench.pool.tally.reused == len(REQUEST) - 1
+
+
+@pytest.mark.parametrize("answer", [WHOLE, EVENTS, PLAIN])
+async def test_an_answer_split_at_any_byte_reaches_the_client_unchanged(
+    bench: Bench, answer: bytes
+) -> None:
+    for first, second in splits(answer):
+        bench.client.data_received(REQUEST)
+        bench.line.data_received(first)
+        bench.line.data_received(second)
+        head, body = told(bench.near.written)
+        assert body == told(answer)[1]
+        assert b"x-gpuserve-model: m\r\n" in head
+        assert head.endswith(b"x-request-id: mine")
+        bench.near.written = b""
+    assert bench.nothing_left()
+    assert bench.pool.take() is bench.line
+
+
+@pytest.mark.parametrize("answer", [WHOLE, EVENTS, PLAIN, LONG[:200]])
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+async def test_an_upstream_that_dies_at_any_byte_is_never_taken_for_one_that_finished(
+    bench: Bench, answer: bytes, error: Exception | None
+) -> None:
+    for at in range(1, len(answer)):
+        bench.open()
+        bench.pool.lost(bench.line)
+        bench.idle()
+        bench.client.data_received(REQUEST)
+        bench.line.data_received(answer[:at])
+        bench.lose(error)
+        head, body = told(bench.near.written)
+        if at < len(told(answer)[0]) + 4 or answer is WHOLE:
+            assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n"), at
+            assert b'"code": "upstream_died"' in body
+            assert not bench.near.closing
+        elif answer is EVENTS:
+            chunks = Chunks()
+            events = chunks.feed(body)
+            assert chunks.done, (at, body)
+            assert not chunks.excess
+            assert events.count(b"upstream_died") == 1
+            last = [line for line in events.split(b"\n\n") if b"data" in line][-1]
+            assert b"data: {" in last
+            assert b"upstream_died" in last
+            assert bench.near.closing
+        else:
+            assert not body.endswith(b"0\r\n\r\n")
+            assert bench.near.aborted
+        assert bench.nothing_left()
+        assert bench.pool.take() is None
+
+
+async def test_a_client_that_leaves_at_any_moment_takes_the_engines_work_along(
+    bench: Bench,
+) -> None:
+    moments = [(len(REQUEST), at) for at in range(len(EVENTS))]
+    moments += [(at, 0) for at in range(len(REQUEST))]
+    for taken, answered in moments:
+        bench.client.data_received(REQUEST[:taken])
+        if answered:
+            bench.line.data_received(EVENTS[:answered])
+        bench.client.connection_lost(None)
+        assert bench.far.aborted == (taken == len(REQUEST))
+        if bench.far.aborted:
+            bench.line.connection_lost(None)
+            bench.idle()
+        assert bench.nothing_left()
+        bench.open()
+    assert bench.pool.tally.failures == 0
+
+
+async def test_thousands_of_random_disconnects_leave_nothing_behind(bench: Bench) -> None:
+    chance = random.Random(7)
+    for _ in range(5000):
+        answer = chance.choice([WHOLE, EVENTS, PLAIN])
+        bench.client.data_received(REQUEST[: chance.choice([len(REQUEST), 30])])
+        bench.line.data_received(answer[: chance.randrange(1, len(answer) + 1)]) if (
+            bench.line.client
+        ) else None
+        match chance.randrange(3):
+            case 0 if bench.line.client:
+                bench.lose(chance.choice([None, ConnectionResetError()]))
+                bench.idle()
+            case 1:
+                bench.client.eof_received()
+        bench.client.connection_lost(None)
+        if bench.far.closing:
+            bench.line.connection_lost(None)
+            bench.pool.take()
+            bench.idle()
+        bench.open()
+    assert bench.nothing_left()
+    assert len(bench.pool._lines) == len(bench.pool._idle) == 1
+    bench.client.connection_lost(None)
+    assert not bench.server._clients
+
+
+async def test_two_requests_at_once_are_answered_one_after_the_other(bench: Bench) -> None:
+    bench.client.data_received(REQUEST + REQUEST.replace(b"mine", b"next"))
+    assert bench.far.written == SENT
+    bench.line.data_received(WHOLE)
+    assert bench.far.written == SENT + SENT.replace(b"mine", b"next")
+    bench.line.data_received(EVENTS)
+    assert bench.near.written.index(b"id: mine") < bench.near.written.index(b"id: next")
+    assert bench.nothing_left()
+
+
+async def test_who_sends_far_ahead_is_read_no_further_until_answered(bench: Bench) -> None:
+    bench.client.data_received(REQUEST)
+    bench.client.data_received(REQUEST)
+    assert not bench.near.paused
+    bench.client.data_received(b"POST " + b"x" * (64 << 10))
+    assert bench.near.paused
+    bench.line.data_received(WHOLE)
+    assert not bench.near.paused
+
+
+async def test_a_client_that_does_not_read_stops_the_upstream(bench: Bench) -> None:
+    bench.client.data_received(REQUEST)
+    bench.line.data_received(LONG[:1000])
+    bench.client.pause_writing()
+    assert bench.far.paused
+    bench.client.resume_writing()
+    assert not bench.far.paused
+    bench.client.pause_writing()
+    bench.line.data_received(LONG[1000:])
+    assert not bench.far.paused, "an idle connection must be read, to see it close"
+    bench.client.data_received(REQUEST)
+    assert bench.far.paused
+
+
+async def test_bytes_that_nobody_asked_for_end_a_kept_connection(bench: Bench) -> None:
+    bench.line.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert bench.far.aborted
+    bench.line.connection_lost(None)
+    assert bench.pool.take() is None
+
+
+@pytest.mark.parametrize("answer", [WHOLE + b"x", EVENTS + b"x", LONG + b"x"])
+async def test_bytes_behind_an_answer_do_not_reach_the_client(bench: Bench, answer: bytes) -> None:
+    bench.client.data_received(REQUEST)
+    bench.line.data_received(answer)
+    assert told(bench.near.written)[1] == told(answer[:-1])[1]
+    assert bench.far.aborted
+    assert bench.pool.take() is None
+
+
+async def test_a_request_is_sent_once_more_only_over_a_connection_used_before(
+    bench: Bench,
+) -> None:
+    bench.client.data_received(REQUEST)
+    bench.lose()
+    assert bench.near.written.startswith(b"HTTP/1.1 502"), "a fresh connection: not again"
+    assert bench.pool.tally.retries == 0
+    bench.idle()
+    for _ in range(2):
+        bench.client.data_received(REQUEST)
+        bench.line.data_received(WHOLE)
+    bench.near.written = b""
+    bench.client.data_received(REQUEST)
+    bench.lose()
+    assert bench.near.written == b""
+    assert bench.pool.tally.retries == 1
+    async with asyncio.timeout(5):
+        while not bench.near.written:  # nobody listens at its socket
+            await asyncio.sleep(0)
+    assert bench.near.written.startswith(b"HTTP/1.1 502")
+    assert bench.nothing_left()
+
+
+async def test_who_leaves_while_a_connection_is_dialled_is_forgotten(bench: Bench) -> None:
+    bench.pool.take()
+    bench.client.data_received(REQUEST)
+    bench.client.connection_lost(None)
+    assert bench.nothing_left()
+    await asyncio.sleep(0)
+    assert bench.near.written == b""
+
+
+async def test_an_interim_answer_is_skipped_and_a_switch_of_protocols_is_none(
+    bench: Bench,
+) -> None:
+    bench.client.data_received(REQUEST)
+    bench.line.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\na: 1\r\n\r\n")
+    bench.line.data_received(WHOLE)
+    assert bench.near.written.startswith(b"HTTP/1.1 200 OK\r\n")
+    bench.client.data_received(REQUEST)
+    bench.near.written = b""
+    bench.line.data_received(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n")
+    assert bench.near.written.startswith(b"HTTP/1.1 502")
+    assert bench.far.aborted
