@@ -98,11 +98,11 @@ def choose(
             return _named(need, need.model, target, table, dark)
         if need.model != table.routing.auto:
             return refusals.unknown_model(need.model, public_names(table))
-    if need.task not in ("chat", "text") and not (need.task == "count" and need.model):
-        return _only(need, table, dark)
     pinned = need.headers.get(MODEL_HEADER)
     if pinned is not None:
         return _pinned(need, pinned.strip(), table, dark)
+    if need.task not in ("chat", "text") and not (need.task == "count" and need.model):
+        return _only(need, table, dark)
     decision = _decide(need, table)
     if decision is None:
         return _only(need, table, dark)

@@ -286,6 +286,12 @@ def test_rules_do_not_touch_what_is_no_prompt() -> None:
     among = table(*TRIO, engine("bge", able=Capabilities(embeddings=True)), rules=(everything,))
     need = need_of("/v1/embeddings", {"input": "x"}, 10, {"x-gpuserve-route": "all"})
     assert chosen(need, among).model == "bge"
+    two = replace(
+        among, upstreams=(*among.upstreams, engine("e5", able=Capabilities(embeddings=True)))
+    )
+    assert refused(need, two).code == "model_required"
+    pinned = replace(need, headers={"x-gpuserve-model": "e5"})
+    assert (chosen(pinned, two).step, chosen(pinned, two).model) == ("header", "e5")
 
 
 def test_what_a_refusal_was_meant_for_is_known() -> None:
