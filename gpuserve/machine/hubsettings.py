@@ -17,6 +17,7 @@ from gpuserve.memory.engine import ModelFacts
 from gpuserve.profile.spec import ModelSpec
 
 _TIMEOUT_S = 5.0
+_LARGEST_CHECKPOINT_BYTES = 1 << 50  # far above any; an index may claim anything
 _LARGEST_BYTES = 16 << 20
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
@@ -65,7 +66,7 @@ def fetch_facts(spec: ModelSpec, environment: Mapping[str, str] = os.environ) ->
     index = _get(spec, "model.safetensors.index.json", variables) or {}
     return ModelFacts(
         architecture=architecture,
-        tensor_bytes=_total(index),
+        tensor_bytes=_total(index, halved=_loads_halved(spec, config)),
         source=_address(spec, "config.json", variables),
     )
 
@@ -78,10 +79,18 @@ def _variables(spec: ModelSpec, environment: Mapping[str, str]) -> dict[str, str
     return variables
 
 
-def _total(index: Mapping[str, Any]) -> int | None:
+def _total(index: Mapping[str, Any], *, halved: bool) -> int | None:
     metadata = index.get("metadata")
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    return int(size) if isinstance(size, int | float) and size > 0 else None
+    if not isinstance(size, int | float) or not 0 < size < _LARGEST_CHECKPOINT_BYTES:
+        return None
+    return int(size) // 2 if halved else int(size)
+
+
+def _loads_halved(spec: ModelSpec, config: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint is in float32, which vLLM loads in 16 bit unless told otherwise."""
+    stored = config.get("torch_dtype") or config.get("dtype")
+    return stored == "float32" and spec.dtype not in {"float32", "float"}
 
 
 def _get(spec: ModelSpec, name: str, variables: Mapping[str, str]) -> dict[str, Any] | None:

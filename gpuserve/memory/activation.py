@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.layers import Attention, Experts, Latent, Layer, Mlp, Recurrent
-from gpuserve.memory.release import Release, bytes_per_logit, compiles
+from gpuserve.memory.release import Release, bytes_per_logit, captures_both, compiles
 from gpuserve.units import GIB, MIB
 
 # The context that CUDA makes before vLLM takes its first reading, so outside of its budget:
@@ -19,11 +19,12 @@ CUDA_CONTEXT_BYTES = GIB // 2
 # below and this.
 _ALWAYS_BYTES = 80 * MIB
 _ELEMENT_BYTES = 2
-# Graphs share one pool; a little for each captured size. Logs of 0.22 and 0.26: 0.08 to 0.15 GiB
-# estimated by vLLM with 10 to 19 sizes. Before 0.21, when they were not part of the budget, logs
-# have up to 2.9 GiB.
-_GRAPH_BYTES = 120 * MIB
-_GRAPH_BYTES_PER_SIZE = 5 * MIB // 2
+# A little for the pool that graphs share, and for each graph. vLLM's own estimates in logs of 0.19
+# to 0.26: 0.08 to 0.15 GiB for 12 to 17 graphs, 0.14 for 30, 0.53 for 86 (Qwen2.5-7B and its VL);
+# a hybrid model has 0.2 more. Before 0.20, when they were not part of the budget, logs have up to
+# 2.9 GiB.
+_GRAPH_BYTES = 64 * MIB
+_GRAPH_BYTES_EACH = 11 * MIB // 2
 _MAX_GRAPH_TOKENS = 512  # vllm/config/vllm.py, max_cudagraph_capture_size
 # cuBLAS workspaces and loaded kernels, inside the budget: 0.01 to 0.36 GiB in the logs of 0.6.5 to
 # 0.26. With this figure the median error of the KV cache over the logs is zero.
@@ -41,6 +42,7 @@ def activation_bytes(
     tensor_parallel_size: int = 1,
     enforce_eager: bool = False,
     images: bool = True,
+    video_tokens: int = 0,
     release: Release | None = None,
 ) -> int:
     """Return the peak of one profile run: the widest layer, the sampler, or the vision tower.
@@ -48,7 +50,8 @@ def activation_bytes(
     For each token a layer holds what its widest part writes, and the hidden state with its
     residual, once more where nothing is compiled: for a dense layer
     (3 x intermediate + 2 x hidden) x 2 bytes. The sampler runs once for each sequence, over the
-    whole vocabulary on every rank. `images` False: none are accepted, so none are profiled.
+    whole vocabulary on every rank. `images` False: none are accepted, so none are profiled;
+    `video_tokens`: a video may become so many, the length of a request, 0: none is accepted.
     """
     row = token_bytes(
         arch,
@@ -60,7 +63,7 @@ def activation_bytes(
     sampler = 0
     if not arch.embeddings and not arch.encoder:
         sampler = max_num_seqs * arch.vocab * bytes_per_logit(release)
-    embedded, tower = _vision(arch, max_num_batched_tokens) if images else (0, 0)
+    embedded, tower = _vision(arch, max_num_batched_tokens, video_tokens) if images else (0, 0)
     # The tower's output stays while the decoder is profiled (gpu_model_runner.py, profile_run).
     return max(run + embedded, sampler + embedded, tower) + _ALWAYS_BYTES
 
@@ -119,33 +122,56 @@ def _mixer_width(layer: Layer, tp: int) -> int:
     return 0
 
 
-def _vision(arch: Architecture, batched: int) -> tuple[int, int]:
+def _vision(arch: Architecture, batched: int, video_tokens: int) -> tuple[int, int]:
     """Return what the tower's output takes, and the peak of the tower itself.
 
-    vLLM profiles as many images of the largest size as the encoder's budget holds: batched tokens,
-    or one image where that is more (v1/core/encoder_cache_manager.py, compute_mm_encoder_budget).
+    vLLM profiles as many images (or videos) of the largest size as the encoder's budget holds:
+    batched tokens, or one item where that is more (v1/core/encoder_cache_manager.py,
+    compute_mm_encoder_budget). A video may fill the whole request: a log of 0.23 profiles
+    Qwen2.5-VL-7B at 128,000 tokens with one of 114,688, seven times the largest image, which
+    takes 15.2 GiB.
     """
     tower = arch.tower
     if tower is None:
         return 0, 0
-    tokens = max(batched, tower.image_tokens or 0)
-    if tower.image_tokens:
-        tokens = max(1, batched // tower.image_tokens) * tower.image_tokens
+    item = tower.image_tokens or 0
+    if tower.videos and item:
+        item = max(item, video_tokens // item * item)
+    tokens = max(1, batched // item) * item if item else batched
     patches = tokens * tower.patches_per_token
-    peak = patches * (2 * tower.inner + 6 * tower.width) * _ELEMENT_BYTES
-    return tokens * arch.hidden * _ELEMENT_BYTES, peak
+    peak = patches * (2 * tower.inner + 8 * tower.width) * _ELEMENT_BYTES
+    embedded = tokens * arch.hidden * _ELEMENT_BYTES
+    return embedded, peak + embedded
 
 
 def cuda_graph_bytes(
-    arch: Architecture, *, max_num_seqs: int, max_num_batched_tokens: int, enforce_eager: bool
+    arch: Architecture,
+    *,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    enforce_eager: bool,
+    release: Release | None = None,
 ) -> int:
-    """Return the memory of captured graphs; 0 with enforce_eager, and for encoders."""
+    """Return the memory of captured graphs; 0 with enforce_eager, and for encoders.
+
+    Batches of mixed work are captured in pieces for up to twice the sequences, those of decoding
+    alone whole, for up to as many tokens as sequences; before 0.11 there was one of the two.
+    """
     if enforce_eager or arch.encoder:
         return 0
-    largest = min(2 * max_num_seqs, _MAX_GRAPH_TOKENS, max_num_batched_tokens)
-    # Captured sizes are 1, 2, 4, then every 8 up to 256, then every 16 (vllm/config/vllm.py).
-    sizes = 3 + min(largest, 256) // 8 + max(0, largest - 256) // 16
-    return _GRAPH_BYTES + sizes * _GRAPH_BYTES_PER_SIZE
+    most = min(_MAX_GRAPH_TOKENS, max_num_batched_tokens)
+    count = _captured(min(2 * max_num_seqs, most))
+    if captures_both(release):
+        count += _captured(min(max_num_seqs, most))
+    elif not compiles(release, enforce_eager=False):
+        count = _captured(min(max_num_seqs, most))
+    return _GRAPH_BYTES + count * _GRAPH_BYTES_EACH
+
+
+def _captured(largest: int) -> int:
+    """How many sizes are captured: 1, 2, 4, every 8 up to 256, then every 16 (config/vllm.py)."""
+    few = sum(size <= largest for size in (1, 2, 4))
+    return few + min(largest, 256) // 8 + max(0, largest - 256) // 16
 
 
 def non_torch_bytes(*, tensor_parallel_size: int = 1) -> int:

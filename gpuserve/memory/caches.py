@@ -47,13 +47,17 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
-    """What decides the size of a cache beside the layer: ranks, dtype, blocks, release."""
+    """What decides the size of a cache beside the layer: ranks, dtype, blocks, release.
+
+    `state_bytes` is the width of a recurrent state where something overrides the model's.
+    """
 
     ranks: int
     dtype: str
     model_bytes: int
     block_tokens: int
     draft_tokens: int
+    state_bytes: int | None
     release: Release | None
 
 
@@ -130,7 +134,7 @@ def _latent(layer: Latent, settings: CacheSettings) -> list[Cache]:
         # Before MLA was cached as such, keys and values were written out for every head.
         heads = max(1, layer.heads // settings.ranks)
         wide = max(layer.nope_dim + layer.rope_dim, layer.v_dim)
-        padded = 64 * math.ceil(wide / 64) if wide > 128 else 128
+        padded = 256 if wide > 128 else 128  # what the kernels of the time could do
         return [Cache("full", 0, heads * 2 * padded * settings.model_bytes, settings.block_tokens)]
     row = _LATENT_ROW_BYTES.get(settings.dtype)
     if row is None:
@@ -146,7 +150,7 @@ def _latent(layer: Latent, settings: CacheSettings) -> list[Cache]:
 def _state(layer: Recurrent, settings: CacheSettings) -> Cache:
     kept = layer.conv_kernel - 1 + settings.draft_tokens
     conv = math.ceil(layer.conv_width / settings.ranks) * kept * settings.model_bytes
-    width = layer.state_bytes or settings.model_bytes
+    width = settings.state_bytes or layer.state_bytes or settings.model_bytes
     return Cache("state", 0, 0, 0, state_bytes=conv + layer.state // settings.ranks * width)
 
 

@@ -16,7 +16,7 @@ from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.drafts import Draft, draft_of
 from gpuserve.memory.engineargs import EngineArgs, read_engine_args
 from gpuserve.memory.error import p95_margin_bytes
-from gpuserve.memory.kv import CPU_BLOCK_TOKENS, KvShape, kv_shape
+from gpuserve.memory.kv import KvShape, kv_shape
 from gpuserve.memory.quantization import requested_quantization
 from gpuserve.memory.release import Release, graphs_inside_budget
 from gpuserve.memory.report import Footprint
@@ -66,7 +66,7 @@ class Engine:
     `kv` is None when the architecture is not known; every size but the context is then 0.
     `promise_tokens` x `promise_sequences` must be held at once: the demand, or one request of
     full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
-    `context` is what lies outside of vLLM's budget, with releases before 0.21 the graphs too.
+    `context` is what lies outside of vLLM's budget, with releases before 0.20 the graphs too.
     `loading_peak` is the most that it holds while it loads.
     """
 
@@ -161,9 +161,12 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
             tensor_parallel_size=spec.tensor_parallel_size,
             pipeline_parallel_size=spec.pipeline_parallel_size,
             kv_cache_dtype=spec.kv_cache_dtype,
-            block_tokens=spec.block_size or (CPU_BLOCK_TOKENS if cpu else None),
+            block_tokens=spec.block_size,
             max_num_batched_tokens=batched,
             prefix_caching=spec.enable_prefix_caching is not False,
+            asynchronous=arguments.asynchronous and not arch.embeddings,
+            state_dtype=arguments.state_dtype,
+            cpu=cpu,
             draft=draft.architecture,
             draft_tokens=draft.tokens,
             release=release,
@@ -267,6 +270,7 @@ def _sizes(
         tensor_parallel_size=tp,
         enforce_eager=spec.enforce_eager,
         images=arguments.images,
+        video_tokens=(_model_len(spec, arch) or 0) if arguments.videos else 0,
         release=release,
     )
     if cpu:
@@ -284,6 +288,7 @@ def _sizes(
         max_num_seqs=seqs,
         max_num_batched_tokens=batched,
         enforce_eager=spec.enforce_eager,
+        release=release,
     )
     peak = loading_peak_bytes(
         arch,

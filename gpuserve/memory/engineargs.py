@@ -40,12 +40,17 @@ class Speculation:
 class EngineArgs:
     """What the arguments ask for.
 
-    `images` False: no images or videos are accepted. `pooling`: the model embeds, scores or
-    classifies, so that its output head is not loaded.
+    `images` False: no images or videos are accepted; `videos` False: no videos. `pooling`: the
+    model embeds, scores or classifies, so that its output head is not loaded. `asynchronous`
+    False: the next step is not scheduled before the last one has ended. `state_dtype` is the type
+    of recurrent states.
     """
 
     images: bool = True
+    videos: bool = True
     pooling: bool = False
+    asynchronous: bool = True
+    state_dtype: str | None = None
     lora: Lora | None = None
     speculation: Speculation | None = None
 
@@ -54,8 +59,11 @@ def read_engine_args(arguments: Sequence[str]) -> EngineArgs:
     """Return what *arguments*, as they stand behind `vllm serve MODEL`, ask for."""
     given = dict(_pairs(arguments))
     return EngineArgs(
-        images=_images(given),
+        images=_accepts(given, "image", "video"),
+        videos=_accepts(given, "video"),
         pooling=given.get("--runner") == "pooling" or given.get("--convert") in _POOLING_WORDS,
+        asynchronous="--no-async-scheduling" not in given,
+        state_dtype=given.get("--mamba-ssm-cache-dtype"),
         lora=_lora(given),
         speculation=_speculation(given),
     )
@@ -73,11 +81,12 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
             yield flag.replace("_", "-"), value if equals else None
 
 
-def _images(given: dict[str, str | None]) -> bool:
+def _accepts(given: dict[str, str | None], *kinds: str) -> bool:
+    """Whether any of *kinds* may come with a request."""
     if "--language-model-only" in given:
         return False
     limits = _object(given.get("--limit-mm-per-prompt"))
-    return not limits or any(limits.get(kind) != 0 for kind in ("image", "video"))
+    return not limits or any(limits.get(kind) != 0 for kind in kinds)
 
 
 def _lora(given: dict[str, str | None]) -> Lora | None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.caches import Cache, CacheSettings, blocks_of, grouped, layer_caches, unified
-from gpuserve.memory.layers import Latent
+from gpuserve.memory.layers import Latent, Recurrent
 from gpuserve.memory.release import (
     Release,
     batches_in_flight,
@@ -26,6 +26,7 @@ CPU_BLOCK_TOKENS = 128  # vllm/platforms/cpu.py
 _LATENT_BLOCK_TOKENS = 64
 # vLLM keeps block 0 for itself (v1/core/block_pool.py, null_block).
 NULL_BLOCKS = 1
+_STATE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GROUP_RATIO = 1.5  # v1/core/kv_cache_planning.py, "1.5 is a heuristic"
 
 
@@ -98,6 +99,9 @@ def kv_shape(
     block_tokens: int | None = None,
     max_num_batched_tokens: int,
     prefix_caching: bool = True,
+    asynchronous: bool = True,
+    state_dtype: str | None = None,
+    cpu: bool = False,
     draft: Architecture | None = None,
     draft_tokens: int = 0,
     release: Release | None = None,
@@ -105,7 +109,8 @@ def kv_shape(
     """Return the KV cache of *arch* on its fullest rank.
 
     Key and value heads are divided among the ranks and replicated when there are fewer heads
-    than ranks; latent rows (MLA) are replicated. `block_tokens` None: vLLM's default on a GPU.
+    than ranks; latent rows (MLA) are replicated. `block_tokens` None: vLLM's default. `state_dtype`
+    is that of recurrent states (--mamba-ssm-cache-dtype); on CPU it is float32 unless stated.
     `draft` is a model for speculation, whose layers stand beside those of *arch*; it proposes
     `draft_tokens` at a time.
     """
@@ -113,8 +118,9 @@ def kv_shape(
         ranks=tensor_parallel_size,
         dtype=kv_cache_dtype or "auto",
         model_bytes=arch.param_bytes,
-        block_tokens=block_tokens or _default_block(arch, release),
+        block_tokens=block_tokens or (CPU_BLOCK_TOKENS if cpu else _default_block(arch, release)),
         draft_tokens=draft_tokens,
+        state_bytes=_STATE_BYTES.get(state_dtype or ("float32" if cpu else "")),
         release=release,
     )
     caches = _caches(arch, draft, settings)
@@ -122,8 +128,14 @@ def kv_shape(
         return KvShape(block_bytes=0, groups=(), bytes_per_token=0)
     groups = _groups(caches, settings)
     bounds = stage_bounds(len(arch.all_layers), pipeline_parallel_size)
-    in_flight = batches_in_flight(release) * max_num_batched_tokens
-    states = recurrent_blocks(release, prefix_caching=prefix_caching) + draft_tokens
+    # CPU does not schedule ahead, and its delta nets have no state to export in a prefill.
+    batches = batches_in_flight(
+        release, stages=pipeline_parallel_size, asynchronous=asynchronous and not cpu
+    )
+    in_flight = batches * max_num_batched_tokens
+    states = draft_tokens + recurrent_blocks(
+        release, prefix_caching=prefix_caching, checkpoints=not (cpu and _has_delta(arch))
+    )
     return KvShape(
         block_bytes=max(
             sum(
@@ -141,6 +153,10 @@ def kv_shape(
         ),
         counts_blocks=not tokens_are_concurrency(release),
     )
+
+
+def _has_delta(arch: Architecture) -> bool:
+    return any(isinstance(x.mixer, Recurrent) and x.mixer.delta for x in arch.all_layers)
 
 
 def _default_block(arch: Architecture, release: Release | None) -> int:

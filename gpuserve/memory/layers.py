@@ -56,7 +56,8 @@ class Recurrent:
     """A linear-attention or Mamba layer: a state for each sequence, nothing for each token.
 
     `state` elements of `state_bytes` each, and `conv_width` x (`conv_kernel` - 1) of the model's
-    own width. `parameters` are the weights of its projections that ranks divide.
+    own width. `parameters` are the weights of its projections that ranks divide. `delta`: a gated
+    delta net, not Mamba.
     """
 
     conv_width: int
@@ -64,6 +65,7 @@ class Recurrent:
     state: int
     state_bytes: int | None
     parameters: int
+    delta: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

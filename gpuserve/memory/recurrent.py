@@ -33,6 +33,7 @@ def delta_net(text: Mapping[str, Any], hidden: int) -> tuple[Recurrent, int]:
         + values * hidden
         + hidden * 2 * value_heads
         + conv * kernel,
+        delta=True,
     )
     return recurrent, value_dim + 2 * value_heads
 

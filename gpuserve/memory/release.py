@@ -19,11 +19,20 @@ def parse_release(version: str | None) -> Release | None:
 
 
 def graphs_inside_budget(release: Release | None) -> bool:
-    """Whether CUDA graphs are paid from fraction x total; before 0.21 they came on top of it.
+    """Whether CUDA graphs are paid from fraction x total; before 0.20 they came on top of it.
 
-    vLLM's own log line: "CUDA graph memory profiling is enabled (default since v0.21.0)".
+    vLLM's own log line: "CUDA graph memory profiling is enabled (default since v0.21.0)"; a log of
+    0.20.2 has it already, one of 0.19.2rc1 does not.
     """
-    return release is None or release >= (0, 21)
+    return release is None or release >= (0, 20)
+
+
+def captures_both(release: Release | None) -> bool:
+    """Whether decoding is captured whole beside mixed batches in pieces: CUDAGraphMode since 0.11.
+
+    A log of 0.11.0rc2 captures both, one of 0.9.2 pieces only.
+    """
+    return release is None or release >= (0, 11)
 
 
 def default_fraction(release: Release | None) -> float:
@@ -43,30 +52,37 @@ def bytes_per_logit(release: Release | None) -> int:
     return 16 if release is None or release >= (0, 17) else 38
 
 
-def batches_in_flight(release: Release | None) -> int:
-    """Return how many batches a sliding window must hold at once: two with async scheduling.
+def batches_in_flight(release: Release | None, *, stages: int, asynchronous: bool) -> int:
+    """Return how many batches a sliding window must hold at once.
 
-    vllm/config/vllm.py of 0.33, max_concurrent_batches; logs of hybrid models up to 0.25 agree
-    with one.
+    One for each pipeline stage, and one more with asynchronous scheduling, which is the default but
+    on CPU and for models that pool (vllm/config/vllm.py of 0.33, max_concurrent_batches;
+    platforms/cpu.py). Logs of hybrid models up to 0.25 agree with one.
     """
-    return 2 if release is None or release >= (0, 26) else 1
+    if release is not None and release < (0, 26):
+        return 1
+    return stages + 1 if asynchronous else stages
 
 
 def tokens_are_concurrency(release: Release | None) -> bool:
     """Whether the line "KV cache size: N tokens" is int(concurrency x max_model_len).
 
-    So since 0.21 (v1/core/kv_cache_utils.py); before, N was blocks // groups x block size.
+    So since 0.20 (v1/core/kv_cache_utils.py; a log of 0.20.2 of a hybrid model shows it, one of
+    0.19.2rc1 does not); before, N was blocks // groups x block size.
     """
-    return release is None or release >= (0, 21)
+    return release is None or release >= (0, 20)
 
 
-def recurrent_blocks(release: Release | None, *, prefix_caching: bool) -> int:
+def recurrent_blocks(release: Release | None, *, prefix_caching: bool, checkpoints: bool) -> int:
     """Return the states that a request holds of each recurrent layer.
 
-    One without prefix caching; with it two, as it is since hybrid models cache prefixes by
-    default (v1/kv_cache_interface.py of 0.33, MambaSpec; config logs up to 0.25 agree with one).
+    One without prefix caching, which hybrid models have by default since about 0.26 (logs up to
+    0.25 agree with one); two with it, and since 0.32 a third where the kernels export a state
+    in the middle of a prefill (v1/kv_cache_interface.py, num_prefill_checkpoint_blocks).
     """
-    return 2 if prefix_caching and (release is None or release >= (0, 26)) else 1
+    if not prefix_caching or (release is not None and release < (0, 26)):
+        return 1
+    return 3 if checkpoints and (release is None or release >= (0, 32)) else 2
 
 
 def latent_row_elements(release: Release | None, width: int) -> int:

@@ -21,6 +21,7 @@ class VisionTower:
 
     `parameters` are of both together; `width` and `inner` are of a layer; `patches_per_token`
     patches become one token; `image_tokens` is the most that one image becomes, None: not known.
+    `videos`: it takes videos as long as a request.
     """
 
     parameters: int
@@ -28,6 +29,7 @@ class VisionTower:
     inner: int
     patches_per_token: int
     image_tokens: int | None
+    videos: bool = False
 
 
 def read_tower(config: Mapping[str, Any]) -> VisionTower | None:
@@ -58,6 +60,7 @@ def read_tower(config: Mapping[str, Any]) -> VisionTower | None:
         inner=inner,
         patches_per_token=merge * merge,
         image_tokens=_image_tokens(config, kind),
+        videos=kind.startswith("qwen"),
     )
 
 

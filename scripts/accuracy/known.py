@@ -66,6 +66,8 @@ def known_of(row: Startup) -> Known:
     card; `assumed` names them.
     """
     release = parse_release(row.vllm_version) or _release_by_words(row)
+    if row.engine == "V0" and release is not None and release >= (0, 8):
+        release = (0, 7)  # the old engine, asked for in a release that had both
     assumed = []
     total = _total(row)
     if row.max_num_seqs is None:

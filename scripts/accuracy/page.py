@@ -94,7 +94,7 @@ def _terms(found: dict[str, Any]) -> Iterator[str]:
         yield f"| {term} | {_cells(spread)} |"
     yield ""
     yield (
-        "CUDA graphs lay on top of the budget before 0.21, and what logs print then holds other"
+        "CUDA graphs lay on top of the budget before 0.20, and what logs print then holds other"
         " allocations\ntoo (it can be negative); the five newest rows are the ones that count."
         "\n"
     )

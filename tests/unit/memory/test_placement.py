@@ -154,7 +154,7 @@ def test_a_fraction_too_small_for_one_request_names_the_size_that_holds_it() -> 
     assert report.verdict == "does_not_fit"
     (problem,) = [p for p in report.problems if not p.warning]
     assert problem.hint is not None
-    assert 'memory = "16.5 GiB"' in problem.hint
+    assert 'memory = "16.6 GiB"' in problem.hint
 
 
 @pytest.mark.parametrize(
