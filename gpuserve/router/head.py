@@ -24,7 +24,8 @@ _OURS: dict[bytes, str] = {
         "/v1/messages",
     )
 }
-_REQUEST_LINE = re.compile(rb"[A-Z]{1,32}+ [\x21-\x7e]++ HTTP/1\.1")
+# What follows a CONNECT is no request to some, whatever its head says.
+_REQUEST_LINE = re.compile(rb"(?!CONNECT )[A-Z]{1,32}+ [\x21-\x7e]++ HTTP/1\.1")
 # A token, a colon, and what may stand in a value: no bare CR or LF, no NUL, no other control
 # character, no space before the colon, no line that continues the one before.
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+")

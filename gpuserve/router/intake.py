@@ -64,6 +64,8 @@ def check_head(request: web.BaseRequest) -> None:
     coding = request.headers.get("transfer-encoding")
     if coding is not None and coding.lower() != "chunked":
         raise TurnedAway(refusals.no_request("Transfer-Encoding must be chunked"))
+    if request.method == "CONNECT":
+        raise TurnedAway(refusals.no_tunnel())
     expect = request.headers.get("expect")
     if expect is not None and expect.lower() != "100-continue":
         raise TurnedAway(refusals.unexpected(expect))

@@ -66,6 +66,12 @@ def unexpected(expectation: str) -> Refusal:
     return Refusal(status=417, code="expectation_failed", message=message)
 
 
+def no_tunnel() -> Refusal:
+    """Return the refusal of CONNECT."""
+    message = "there are no tunnels here: CONNECT is not served"
+    return Refusal(status=405, code="method_not_allowed", message=message)
+
+
 class Bodies:
     """The bytes of request bodies that one worker holds; both of its sides count here."""
 

@@ -148,6 +148,14 @@ async def test_an_offer_to_upgrade_is_declined_by_answering(pair: Box) -> None:
         assert not {"upgrade", "http2-settings"} & {name.lower() for name in seen.headers}
 
 
+async def test_there_are_no_tunnels(pair: Box) -> None:
+    talk = await wire(pair, head(method=b"CONNECT", path=b"chat:80") + request())
+    answer = await talk.reply()
+    assert (answer.status, answer.headers["connection"]) == (405, "close")
+    assert await talk.closed()
+    assert not pair.upstreams["chat"].seen
+
+
 async def test_pipelined_requests_of_both_sides_are_answered_in_order(pair: Box) -> None:
     engine = pair.upstreams["chat"]
     engine.gate.clear()
