@@ -5,6 +5,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from scripts.leftovers import Traces, is_alive
 from tests.e2e.conftest import write_tiny_models
-from tests.e2e.instance import Instance, until
+from tests.e2e.instance import READY_S, Instance, until
 
 # Not shorter: with vLLM 0.32 on a processor with AMX, a first request of fewer than about eight
 # tokens ends the worker with SIGILL.
@@ -264,6 +265,50 @@ def test_restart_replaces_one_engine_and_waits_for_it(instance: Instance) -> Non
     assert after["general"]["state"] == "Ready"
     assert after["general"]["pid"] != before["general"]
     assert after["coder"]["pid"] == before["coder"]
+
+
+def test_reload_of_routing_and_aliases_touches_no_engine(instance: Instance) -> None:
+    before = {m["name"]: m["pid"] for m in instance.status()["models"]}
+    with profile_of(instance) as profile:
+        text = profile.read_text()
+        text = text.replace("code-alias", "alias-of-today")
+        profile.write_text(text.replace('default = "general"', 'default = "coder"'))
+        diff = json.loads(instance.must("reload", "--json"))["diff"]
+        assert (diff["changed"], diff["pending"]) == ([], [])
+        body = {"model": "alias-of-today", "messages": user(CODE), "max_tokens": 2}
+        answer = instance.post("/v1/chat/completions", body)
+        assert answer.status == 200, answer.body
+        assert answer.json()["model"] == "coder"
+    instance.must("reload")
+    assert {m["name"]: m["pid"] for m in instance.status()["models"]} == before
+
+
+def test_reload_of_one_models_flag_replaces_that_engine_alone(instance: Instance) -> None:
+    before = {m["name"]: m["pid"] for m in instance.status()["models"]}
+    with profile_of(instance) as profile:
+        first, second = profile.read_text().split('name = "general"')
+        assert "max_num_seqs = 8" in first
+        changed = first.replace("max_num_seqs = 8", "max_num_seqs = 6")
+        profile.write_text(changed + 'name = "general"' + second)
+        with instance.traffic("general") as answers:
+            instance.must("reload", timeout_s=READY_S)
+        after = {m["name"]: m["pid"] for m in instance.status()["models"]}
+        assert after["general"] == before["general"]
+        assert after["coder"] not in (None, before["coder"])
+        assert set(answers) == {"200"}, answers
+        assert "--max-num-seqs 6" in " ".join(psutil.Process(after["coder"]).cmdline())
+    shown = instance.must("events", "coder", "-n", "20")
+    assert "the profile has other settings for it" in shown
+
+
+@contextmanager
+def profile_of(instance: Instance) -> Iterator[Path]:
+    """The instance's profile, to be changed; afterwards it is as it was."""
+    text = instance.profile.read_text()
+    try:
+        yield instance.profile
+    finally:
+        instance.profile.write_text(text)
 
 
 def test_a_stopped_model_refuses_with_when_to_come_back(instance: Instance) -> None:
