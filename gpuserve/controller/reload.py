@@ -209,7 +209,8 @@ class Reloader:
             return
         if isinstance(replica.state, Ready) and not replica.outdated:
             self._forget(replica.name)
-            replica.expect(replica.launch, policies.policy_of(replica.launch.patience))
+            launch = replica.next_launch
+            replica.expect(launch, policies.policy_of(launch.patience))
         elif isinstance(replica.state, Failed):
             self._roll_back(replica, self._previous.plan)
 

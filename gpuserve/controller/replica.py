@@ -138,7 +138,7 @@ class Replica:
     @property
     def outdated(self) -> bool:
         """Whether it runs with a launch that is not to be used again."""
-        return self._next is not self.launch
+        return self.state.alive and not starts_alike(self.launch, self._next)
 
     @property
     def next_launch(self) -> Launch:
@@ -149,15 +149,15 @@ class Replica:
         """Have the next start use *launch*; patience and names count from now on."""
         self._policy = policy
         self._next = launch
-        if not self.state.alive or starts_alike(self.launch, launch):
-            self._take_up()
-        else:
+        if self.state.alive:
             self.launch = replace(self.launch, patience=launch.patience, aliases=launch.aliases)
+        else:
+            self._take_up()
 
     def _take_up(self) -> None:
-        if self.outdated:
-            self.weights_here = self.weights_here and self.launch.weights == self._next.weights
-            self.launch = self._next
+        """Go by the next launch from now on: nothing runs with the other any more."""
+        self.weights_here = self.weights_here and self.launch.weights == self._next.weights
+        self.launch = self._next
 
     @property
     def epoch(self) -> int:
@@ -217,9 +217,7 @@ class Replica:
         with suppress(OSError, ValueError, KeyError):
             runs = read_launch(self._box.run_dir.launch(self.name))
             self._launch_id = runs.launch_id
-            as_it_runs = replace(self.launch, argv=runs.argv)
-            if not starts_alike(as_it_runs, self.launch):
-                self.launch = as_it_runs
+            self.launch = replace(self.launch, argv=runs.argv)
         found = self.status()
         if found is not None:
             self.since_s -= age_s(found.shim_start_ticks)

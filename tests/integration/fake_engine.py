@@ -89,6 +89,9 @@ class Engine:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        names = self.args.served_model_name
+        if names and body.get("model") not in names:
+            return web.json_response({"error": {"message": f"no model {body}"}}, status=404)
         self.requests += 1
         if self.requests > self.knobs.get("die_after_requests", 1 << 60):
             os._exit(int(self.knobs.get("die_with", 1)))

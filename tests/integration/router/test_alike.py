@@ -44,6 +44,7 @@ def shape(reply: Reply) -> Any:
 
 REQUESTS = {
     "a named model": request(),
+    "an alias": request(b'{"model":"deepseek-coder"}'),
     "auto, code": request(asked(CODE, model="auto")),
     "auto, general": request(asked(GENERAL, model="auto")),
     "no model": request(asked(CODE)),
