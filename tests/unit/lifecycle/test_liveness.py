@@ -1,5 +1,6 @@
 """Wedged is told from busy and from idle by progress, not by /health."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from gpuserve.lifecycle.liveness import Finding, Reading, Watch, observe
@@ -85,3 +86,52 @@ def test_a_first_step_that_hangs_is_seen_by_what_the_router_has_in_flight() -> N
 def test_bytes_that_the_router_receives_are_progress() -> None:
     readings = [at(50.0 * n, "silent", tokens=None, in_flight=1, received=n) for n in range(1, 20)]
     assert "stalled" not in play(*readings)
+
+
+def probed(engine: Callable[[float], Reading], until_s: float) -> list[tuple[float, Finding]]:
+    """Probe *engine*, a function of a clock that costs no time, every 2.5 s."""
+    watch = Watch(moved_s=0.0, answered_s=0.0, served=True, progress=engine(0.0).progress)
+    found = []
+    for tick in range(1, int(until_s / 2.5) + 1):
+        watch, finding = observe(watch, engine(tick * 2.5), LIMIT_S)
+        found.append((tick * 2.5, finding))
+    return found
+
+
+def prefill(chunk_s: float, hangs_at_s: float) -> Callable[[float], Reading]:
+    """An engine in one long prefill: vLLM counts tokens with a step's first output only, so it is
+    the use of the KV cache alone that grows, with each chunk (v1/engine/async_llm.py 0.32)."""
+
+    def engine(s: float) -> Reading:
+        chunks = int(min(s, hangs_at_s) / chunk_s)
+        return Reading(
+            at_s=s, health="ok", progress=(7.0, 1.0, chunks / 1000), running=1, in_flight=1
+        )
+
+    return engine
+
+
+def test_ten_minutes_of_prefill_are_no_stall_and_a_step_that_hangs_after_them_is() -> None:
+    found = probed(prefill(chunk_s=20.0, hangs_at_s=600.0), 800.0)
+    stalls = [at_s for at_s, finding in found if finding == "stalled"]
+    assert stalls
+    assert 600.0 + LIMIT_S <= stalls[0] <= 600.0 + LIMIT_S + 5.0
+
+
+def test_one_step_longer_than_the_limit_counts_as_a_stall() -> None:
+    """What cannot be told apart: the page for operators says when to raise liveness_timeout_s."""
+    assert "stalled" in dict(probed(prefill(chunk_s=90.0, hangs_at_s=900.0), 300.0)).values()
+
+
+def test_an_event_loop_that_is_busy_for_four_minutes_is_no_stall() -> None:
+    def engine(s: float) -> Reading:
+        busy = 20.0 < s < 260.0
+        return Reading(
+            at_s=s,
+            health="silent" if busy else "ok",
+            progress=None if busy else (s,),
+            running=0 if busy else 1,
+            in_flight=1,
+        )
+
+    assert {finding for _, finding in probed(engine, 400.0)} == {"passed", "unsure"}
