@@ -67,7 +67,8 @@ class Engine:
     `promise_tokens` x `promise_sequences` must be held at once: the demand, or one request of
     full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
     `context` is what lies outside of vLLM's budget, with releases before 0.20 the graphs too.
-    `loading_peak` is the most that it holds while it loads.
+    `loading_peak` is the most that it holds while it loads. `videos` of the activation peak are
+    there because a video as long as a request is profiled.
     """
 
     spec: ModelSpec
@@ -85,6 +86,7 @@ class Engine:
     promise_tokens: int
     promise_sequences: int
     estimated: bool
+    videos: int = 0
 
     @property
     def ranks(self) -> int:
@@ -192,6 +194,7 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
         promise_tokens=demand.context_tokens if demand else length or _UNSTATED_MODEL_LEN,
         promise_sequences=demand.concurrency if demand else 1,
         estimated=estimated,
+        videos=sizes.videos,
     )
 
 
@@ -232,6 +235,7 @@ class _Sizes:
     graphs: int = 0
     non_torch: int = 0
     loading_peak: int = 0
+    videos: int = 0
 
 
 def _draft(spec: ModelSpec, facts: ModelFacts, arch: Architecture, arguments: EngineArgs) -> Draft:
@@ -263,15 +267,19 @@ def _sizes(
     # UVA offloading keeps this much of each rank's weights in host memory (vLLM --cpu-offload-gb,
     # whose GB are GiB).
     weights = max(0, weights - int((spec.cpu_offload_gb or 0) * GIB))
-    activation = activation_bytes(
-        arch,
-        max_num_batched_tokens=batched,
-        max_num_seqs=seqs,
-        tensor_parallel_size=tp,
-        enforce_eager=spec.enforce_eager,
-        images=arguments.images,
-        video_tokens=(_model_len(spec, arch) or 0) if arguments.videos else 0,
-        release=release,
+    videos = (_model_len(spec, arch) or 0) if arguments.videos else 0
+    activation, still = (
+        activation_bytes(
+            arch,
+            max_num_batched_tokens=batched,
+            max_num_seqs=seqs,
+            tensor_parallel_size=tp,
+            enforce_eager=spec.enforce_eager,
+            images=arguments.images,
+            video_tokens=video_tokens,
+            release=release,
+        )
+        for video_tokens in (videos, 0)
     )
     if cpu:
         return _Sizes(weights=weights, activation=activation, loading_peak=weights)
@@ -304,6 +312,7 @@ def _sizes(
         graphs=graphs,
         non_torch=non_torch_bytes(tensor_parallel_size=tp) + beside,
         loading_peak=peak,
+        videos=activation - still,
     )
 
 

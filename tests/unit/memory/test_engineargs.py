@@ -11,7 +11,15 @@ from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engine import Engine, ModelFacts, resolve
 from gpuserve.memory.engineargs import EngineArgs, Lora, Speculation, read_engine_args
 from gpuserve.units import GIB
-from tests.unit.memory.models import MISTRAL, QWEN_7B, model
+from tests.unit.memory.models import (
+    MISTRAL,
+    QWEN_7B,
+    assessed,
+    card,
+    machine,
+    model,
+    profile,
+)
 
 
 def engine(
@@ -116,6 +124,19 @@ def test_a_video_as_long_as_a_request_is_profiled() -> None:
     assert 0.22 * 79.25 - taken == pytest.approx(-14.28, abs=0.6)
     without = engine(seeing, "--limit-mm-per-prompt", '{"video": 0}', **settings)
     assert taken - without.fixed_bytes / GIB > 10
+
+
+def test_what_videos_cost_is_said_with_the_argument_that_frees_it() -> None:
+    seeing = known("Qwen/Qwen2.5-VL-7B-Instruct")
+    spec = model("a", max_model_len=128_000)
+    report = assessed(profile(spec), {"a": seeing}, machine(card()))
+    (warning,) = [p for p in report.problems if "video" in p.message]
+    assert warning.warning
+    assert warning.hint is not None
+    assert '{"video": 0}' in warning.hint
+    told = replace(spec, extra_args=("--limit-mm-per-prompt", '{"video": 0}'))
+    quiet = assessed(profile(told), {"a": seeing}, machine(card()))
+    assert not [p for p in quiet.problems if "video" in p.message]
 
 
 def test_without_images_no_tower_is_profiled() -> None:
