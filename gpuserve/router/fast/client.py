@@ -464,7 +464,8 @@ class Client(asyncio.Protocol):
     def _next(self) -> None:
         if self._held:
             self._let_go()
-        if self._closing:
+        # An answer that began before the worker was told to end could not say that it is the last.
+        if self._closing or self._carrier.draining:
             self._phase = _LINGERING
             self.transport.close()
             return

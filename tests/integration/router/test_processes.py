@@ -4,12 +4,14 @@ import asyncio
 import re
 import signal
 import sys
+from collections import Counter
 
 import openai
 import psutil
 import pytest
 
-from tests.integration.router.conftest import CODE, GENERAL, Box
+from tests.integration.router.conftest import CODE, GENERAL, Box, until
+from tests.integration.router.raw import Wire, ask, request, wire
 from tests.unit.routing.prompts import an_unsure_prompt
 
 
@@ -51,6 +53,71 @@ async def test_two_workers_share_a_socket_and_their_metrics_add_up(pair: Box) ->
     assert float(answered[1]) == 12
     assert "gpuserve_router_decision_seconds_count 12.0" in text
     assert text.count("# TYPE gpuserve_router_requests_total counter") == 1
+
+
+async def test_an_upgrade_refuses_no_connection_and_cuts_no_stream(pair: Box) -> None:
+    engine = pair.upstreams["coder"]
+    first = pair.workers[1]
+    stream = await wire(pair, request(b'{"model":"coder","stream":true}'))
+    engine.chunks.put_nowait(b"data: 1\n\n")
+    await stream.until(b"data: 1\n\n\r\n")
+    kept = await wire(pair, request())
+    assert (await kept.reply()).status == 200
+    statuses: Counter[int] = Counter()
+
+    async def newcomers() -> None:
+        while True:
+            talk = await wire(pair, request())
+            statuses[(await talk.reply()).status] += 1
+            talk.writer.close()
+
+    busy = [asyncio.create_task(newcomers()) for _ in range(4)]
+    await until(lambda: statuses[200] > 20)
+    # As the controller does: the new one accepts, then the old one is told to finish.
+    await pair.worker(2)
+    await pair.control("POST", "/drain")
+    assert await kept.closed()
+    sofar = statuses[200]
+    await until(lambda: statuses[200] > sofar + 100)
+    for task in busy:
+        assert not task.done()  # else it failed
+        task.cancel()
+    assert set(statuses) == {200}
+    assert first.returncode is None
+    engine.chunks.put_nowait(b"data: 2\n\n")
+    engine.chunks.put_nowait(None)
+    assert await stream.body("200", {"transfer-encoding": "chunked"}) == b"data: 2\n\n"
+    assert await asyncio.wait_for(first.wait(), 10) == 0
+
+
+async def test_a_worker_that_is_killed_loses_its_own_connections_only(pair: Box) -> None:
+    engine = pair.upstreams["coder"]
+    engine.gate.clear()
+    await pair.worker(2)
+
+    async def in_flight(slot: int) -> int:
+        figures = (await pair.control("GET", "/upstreams", slot))["upstreams"]
+        return int(figures["coder"]["in_flight"])
+
+    waiting: dict[int, list[Wire]] = {1: [], 2: []}
+    while not (waiting[1] and waiting[2]):
+        before = {slot: await in_flight(slot) for slot in waiting}
+        seen = len(engine.seen)
+        talk = await wire(pair, request(b'{"model":"coder"}'))
+        await until(lambda seen=seen: len(engine.seen) > seen)  # type: ignore[misc]
+        (mine,) = [slot for slot, count in before.items() if await in_flight(slot) > count]
+        waiting[mine].append(talk)
+        assert len(engine.seen) < 200, "one worker takes every connection"
+    pair.workers[1].kill()
+    await pair.workers[1].wait()
+    for talk in waiting[1]:
+        assert await talk.closed()
+    assert (await ask(pair, request())).status == 200
+    engine.gate.set()
+    for talk in waiting[2]:
+        assert (await talk.reply()).status == 200
+    text = (await pair.get("/metrics")).body.decode()
+    assert "gpuserve_router_workers 1.0" in text
 
 
 async def test_metrics_leave_out_a_worker_that_was_killed(pair: Box) -> None:
