@@ -94,7 +94,8 @@ _WORDINGS = (
         "accept the model's terms on its page and give gpuserve a token (HF_TOKEN_PATH)",
     ),
     _wording(
-        r"is not a valid model identifier|RepositoryNotFoundError|RevisionNotFoundError|"
+        r"is not a valid model identifier|Invalid repository ID or local directory|"
+        r"RepositoryNotFoundError|RevisionNotFoundError|"
         r"HFValidationError|does not appear to have a file named|Cannot find any model weights|"
         r"Cannot find model weights|404 Client Error|No such file or directory: .*config\.json",
         "missing_model",

@@ -52,6 +52,8 @@ _WRAPPER = re.compile(
     r"EngineDeadError|EngineGenerateError|WorkerProc initialization failed|SystemExit|"
     r"KeyboardInterrupt|CancelledError|Engine process failed to start"
 )
+# pydantic says on the lines that follow what is wrong: the field, if it has one, then the words.
+_TO_BE_CONTINUED = re.compile(r"validation errors? for \w+(?:: [\w.]+)?$")
 MAX_ERROR_CHARS = 500
 ORDINARY = 1  # the weight of a line that does not look like an error
 # Longer lines are read up to here: no line of interest is longer, and patterns cost more than
@@ -108,6 +110,9 @@ def better_error(best: ErrorLine | None, line: str) -> ErrorLine | None:
     equals the later one wins, because a traceback ends with its exception.
     """
     weight = _weight(line)
+    if best is not None and weight == ORDINARY and _TO_BE_CONTINUED.search(best.text):
+        text = f"{best.text}: {text_of(line).strip()}"
+        return ErrorLine(text[:MAX_ERROR_CHARS], best.weight)
     if weight == 0 or (best is not None and weight < best.weight):
         return best
     return ErrorLine(text_of(line).strip()[:MAX_ERROR_CHARS], weight)

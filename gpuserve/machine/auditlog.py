@@ -67,7 +67,7 @@ class AuditLog:
 
 def iso(unix_s: float) -> str:
     """Return a moment in UTC as RFC 3339 has it: `2026-01-02T03:04:05.678Z`."""
-    moment = datetime.fromtimestamp(unix_s, UTC)
+    moment = datetime.fromtimestamp(round(unix_s, 3) + 1e-5, UTC)  # it is cut, not rounded, below
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

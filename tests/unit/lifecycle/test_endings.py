@@ -69,6 +69,14 @@ WORDS = [
         "hopeless",
     ),
     (
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig: "
+            "Value error, Invalid repository ID or local directory specified: '/nowhere'."
+        ),
+        "missing_model",
+        "hopeless",
+    ),
+    (
         "RuntimeError: Cannot find any model weights with `/srv/models/empty`",
         "missing_model",
         "hopeless",

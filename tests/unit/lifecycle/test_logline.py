@@ -119,3 +119,23 @@ def test_a_line_of_a_megabyte_is_cut() -> None:
     text = last_error("ValueError: " + "x" * 1_000_000)
     assert text is not None
     assert len(text) == 500
+
+
+def test_what_pydantic_says_on_the_next_lines_belongs_to_its_error() -> None:
+    found = last_error(
+        "(APIServer pid=7) pydantic_core._pydantic_core.ValidationError: 1 validation error for "
+        "ModelConfig",
+        "(APIServer pid=7)   Value error, Invalid repository ID or local directory given: '/x'.",
+        "(APIServer pid=7)     For further information visit https://errors.pydantic.dev/2.12/v/v",
+    )
+    assert str(found).endswith("ModelConfig: Value error, Invalid repository ID or local directory "
+                          "given: '/x'.")  # fmt: skip
+    field = last_error(
+        "pydantic_core.ValidationError: 1 validation error for CacheConfig",
+        "block_size",
+        "  Input should be 1, 8 or 16 [type=literal_error]",
+        "good bye",
+    )
+    assert str(field).endswith(
+        "CacheConfig: block_size: Input should be 1, 8 or 16 [type=literal_error]"
+    )
