@@ -50,8 +50,9 @@ CONVERGE_S = 90.0
 # A process that dies has no command line any more, but its connections for a moment yet.
 DYING_S = 1.0
 # 0 done, 1 the answer is no (a model is not ready, a drain of what is stopped), 3 nothing runs,
-# 69 the controller does not answer now. All of them are honest; 70 and a traceback are not.
-HONEST_STATUS = (0, 1, 3, 69)
+# 69 the controller does not answer now, 75 a reload that fits but not while something that was
+# killed still holds memory. All of them are honest; 70 and a traceback are not.
+HONEST_STATUS = (0, 1, 3, 69, 75)
 
 
 @dataclass

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     except ControllerSilent as error:
         say(f"error: {error.message}")
         say("the keeper runs; engines and routers do not need the controller to serve")
+        say(f"hint: {error.hint}")
         return ExitStatus.NO
     if args.json:
         print(json.dumps(status))

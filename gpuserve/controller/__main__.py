@@ -14,6 +14,7 @@ from gpuserve.controller.api import application
 from gpuserve.controller.run import Controller
 from gpuserve.machine import instance
 from gpuserve.machine.kernel import die_with_parent
+from gpuserve.machine.voice import Voice
 from gpuserve.plan import Plan
 from gpuserve.rundir import RunDir
 
@@ -29,7 +30,16 @@ def main() -> int:
         wrong = f"{run_dir.instance} does not name our keeper (pid {os.getppid()})"
         print(wrong, file=sys.stderr)
         return 70
-    plan = jsonvalues.loads(Plan, run_dir.plan.read_bytes())
+    try:
+        plan = jsonvalues.loads(Plan, run_dir.plan.read_bytes())
+    except (OSError, ValueError) as error:
+        # Torn, or of a version that this one does not understand. Engines and routers go on.
+        Voice(found.keeper_pid).say(
+            f"cannot carry on the plan in {run_dir.plan}: {error}. Models go on without a "
+            "controller: none is restarted. `gpuserve down` and `up` plan anew",
+            "error",
+        )
+        return 70
     return asyncio.run(_run(Controller(run_dir, plan, found)))
 
 

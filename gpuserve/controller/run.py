@@ -406,8 +406,15 @@ class Controller:
     async def shut_down(self, *, hurry: bool) -> None:
         """End every engine, then the keeper with everything that it keeps."""
         await self._end_engines(hurry=hurry)
-        with suppress(KeeperGone, KeeperStopping):
+        try:
             await asyncio.to_thread(self._keeper.shut_down)
+        except KeeperGone:
+            # It hangs, or somebody has stopped it: it finds these when it goes on.
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                with suppress(ProcessLookupError):
+                    os.kill(self.keeper_pid, number)
+        except KeeperStopping:
+            pass
         self._ended.set()
 
     async def end(self, *, hurry: bool) -> None:

@@ -15,6 +15,9 @@ from gpuserve.rundir import RunDir
 RELOAD_CHECK_S = 180.0
 
 
+_LAST_BYTES = 2000
+
+
 class ControllerSilent(HostUnavailable):
     """An instance runs, but its controller does not answer (now)."""
 
@@ -24,6 +27,7 @@ class Control:
 
     def __init__(self, run_dir: RunDir) -> None:
         self._path = run_dir.control_socket
+        self._log = run_dir.logs / "controller.log"
 
     def status(self, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """Return the status of the contract; raises ControllerSilent."""
@@ -61,13 +65,25 @@ class Control:
             raise ControllerSilent(
                 f"the controller does not answer on {self._path}: {error}",
                 hint="the keeper replaces a controller that hangs within 30 s; "
-                "logs/controller.log in the run directory says more",
+                f"{self._log} says more{_last_line(self._log)}",
             ) from error
         finally:
             connection.close()
         if response.status != 200:
             raise _refused(response.status, answer)
         return dict(answer)
+
+
+def _last_line(log: Path) -> str:
+    """Return what the controller said last, for the end of a hint."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = [line for line in lines if line.strip()]
+    return f'; its last words: "{said[-1].strip()}"' if said else ""
 
 
 def _refused(status: int, answer: dict[str, Any]) -> GpuserveError:

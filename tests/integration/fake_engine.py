@@ -234,10 +234,10 @@ def main() -> int:
             core.kill()
         return int(knobs.get("start_exit", 1))
     asyncio.run(serve(Engine(args, knobs, use)))
-    if core is not None:
-        core.kill()
     if use is not None:
         use.ended()
+    if core is not None:
+        core.kill()  # with `watch_core` this ends the server too
     return 0
 
 

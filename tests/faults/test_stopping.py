@@ -1,0 +1,102 @@
+"""Drain and stop: in flight first, SIGTERM again and again, then SIGKILL; all engines at once."""
+
+import signal
+import threading
+
+import pytest
+
+from tests.e2e.instance import until
+from tests.faults.conftest import TREE, Lab, ended
+
+
+def times(lab: Lab, event: str) -> dict[str, float]:
+    """Return when each model did that for the first time."""
+    found: dict[str, float] = {}
+    for row in lab.device.events():
+        if row["event"] == event:
+            found.setdefault(str(row["model"]), float(str(row["at_s"])))
+    return found
+
+
+@pytest.mark.parametrize("how", ["down", "SIGTERM", "SIGINT"])
+def test_engines_stop_side_by_side(lab: Lab, how: str) -> None:
+    lab.box.names = ("a", "b", "c", "d")
+    lab.box.knobs = dict.fromkeys(lab.box.names, TREE | {"stop_s": 1.0})
+    lab.box.engine = {"stop_timeout_s": 20.0}
+    lab.box.start()
+    if how == "down":
+        lab.box.instance.must("down")
+    else:
+        assert lab.box.up is not None
+        lab.box.up.send_signal(signal.Signals[how])
+    lab.box.end_if_running()
+    lab.box.must_be_gone()
+    asked, gone = times(lab, "SIGTERM"), times(lab, "end")
+    assert set(asked) == set(gone) == set(lab.box.names), "nobody was killed"
+    assert max(asked.values()) < min(gone.values()), "all were asked before the first had ended"
+
+
+def test_sigterm_that_is_lost_while_loading_is_sent_again(lab: Lab) -> None:
+    """vLLM 0.32 loses it between the start of its engine and ready."""
+    lab.box.knobs["coder"] = TREE | {"lose_sigterm": True, "load_s": 4.0}
+    lab.box.engine = {"stop_timeout_s": 30.0}
+    lab.box.start(wait=False)
+    until(lab.says(lambda s: s["models"][0]["state"] == "Starting"), "it loads")
+    until(lambda: "coder" in times(lab, "start"), "its process runs")
+    lab.box.instance.must("stop", "coder")
+    assert lab.model("coder")["state"] == "Stopped"
+    assert "coder" in times(lab, "end"), "it ended by itself: the signal came again"
+
+
+def test_what_ignores_everything_is_killed_with_all_that_it_has_left(lab: Lab) -> None:
+    lab.box.knobs["coder"] = TREE | {"ignore_sigterm": True, "core_obeys": False}
+    lab.box.engine = {"stop_timeout_s": 0.5}
+    lab.box.start()
+    tree = lab.tree("coder")
+    lab.box.instance.must("stop", "coder")
+    assert ended(tree.values())
+    lab.until_ready("general")
+
+
+def test_down_now_hurries_a_drain_that_is_under_way(lab: Lab) -> None:
+    lab.box.knobs["coder"] = TREE | {"tokens": 10_000, "token_s": 0.1}
+    lab.box.engine = {"drain_timeout_s": 600.0}
+    lab.box.start()
+    asked = threading.Thread(target=lambda: lab.box.chat("coder", stream=True), daemon=True)
+    asked.start()
+    until(lambda: "coder" in times(lab, "request"), "the stream runs")
+    lab.box.instance.must("down", "--no-wait")
+    until(lab.says(lambda s: s["models"][0]["state"] == "Draining"), "it drains")
+    lab.box.instance.must("down", "--now", timeout_s=300)
+    lab.box.end_if_running()
+    lab.box.must_be_gone()
+    asked.join(timeout=30)
+
+
+def test_new_requests_are_refused_while_those_in_flight_finish(lab: Lab) -> None:
+    lab.box.knobs["coder"] = TREE | {"tokens": 20, "token_s": 0.1}
+    lab.box.engine = {"drain_timeout_s": 60.0}
+    lab.box.start()
+    bodies: list[bytes] = []
+    asked = threading.Thread(target=lambda: bodies.append(lab.box.chat("coder", stream=True).body))
+    asked.start()
+    until(lambda: "coder" in times(lab, "request"), "the stream runs")
+    lab.box.instance.must("down", "--no-wait")
+    refused = lab.box.chat("general")
+    assert refused.status == 503
+    assert "stopping" in refused.json()["error"]["message"]
+    asked.join(timeout=60)
+    assert bodies[0].endswith(b"data: [DONE]\n\n")
+    lab.box.end_if_running()
+    lab.box.must_be_gone()
+
+
+def test_a_planned_stop_waits_while_a_neighbour_measures_its_memory(gpu_lab: Lab) -> None:
+    """vLLM aborts its start when memory comes free meanwhile (vllm-project/vllm#56830)."""
+    gpu_lab.box.knobs["general"] = TREE | {"load_s": 3.0}
+    gpu_lab.box.engine |= {"drain_timeout_s": 30.0}
+    gpu_lab.box.start(wait=False)
+    until(gpu_lab.says(lambda s: s["models"][1]["state"] == "Starting"), "general loads")
+    until(lambda: "general" in times(gpu_lab, "start"), "its process runs")
+    gpu_lab.box.instance.must("stop", "coder")
+    assert times(gpu_lab, "SIGTERM")["coder"] > times(gpu_lab, "ready")["general"]
