@@ -574,9 +574,10 @@ class Controller:
 
     async def _watch_elsewhere(self) -> None:
         """Take servers that are not ours out of the routes while they cannot be reached."""
+        looking = elsewhere.Elsewhere()
         while True:
             upstreams = self.plan.profile.upstreams
-            before, self.unreachable = self.unreachable, await elsewhere.unreachable(upstreams)
+            before, self.unreachable = self.unreachable, await looking.unreachable(upstreams)
             for name in before.keys() ^ self.unreachable.keys():
                 why = self.unreachable.get(name)
                 event = "upstream_lost" if why else "upstream_back"

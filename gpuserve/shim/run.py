@@ -274,6 +274,8 @@ class Shim:
 
     def _take_line(self, raw: bytes) -> None:
         self._log.write(raw)
+        if self._log.dropped != self._status.dropped_lines:
+            self._dirty = True
         line = raw[:MAX_READ_CHARS].decode("utf-8", "replace")
         phase = phase_of(line)
         if phase is not None and phase != self._status.phase:

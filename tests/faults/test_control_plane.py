@@ -208,7 +208,9 @@ def test_as_the_first_process_of_a_container_it_ends_its_own_and_nobody_elses(la
         env=os.environ | lab.box.environment,
     )
     until(lambda: _serves(lab, "coder"), "it serves")
-    workers = _named("fake-engine-worker", "coder.sock")
+    socket = RunDir(lab.box.instance.run_dir).engine_socket("coder")
+    workers = _named("fake-engine-worker", str(socket))
+    assert workers
     (keeper,) = _named("gpuserve.daemon.supervisord", str(lab.box.instance.run_dir))
     mark = f"bystander-{lab.box.instance.port}"
     script = f'setsid bash -c "exec -a {mark} sleep 900" >/dev/null 2>&1 &'

@@ -47,6 +47,7 @@ class Box:
     server: str = ""  # more lines of [server]
     names: tuple[str, ...] = ("coder", "general")
     size: str = 'kv_cache_memory_bytes = "1 MiB"'  # what each model says of its memory
+    prefix: tuple[str, ...] = ()  # runs `up`, and becomes it in the end
     environment: dict[str, str] = field(default_factory=dict)  # of `up`, besides our own
     up: subprocess.Popen[str] | None = None
 
@@ -84,6 +85,7 @@ class Box:
             self.up.communicate(timeout=40)
         self.up = subprocess.Popen(
             [
+                *self.prefix,
                 *(sys.executable, "-m", "gpuserve", "--run-dir", str(self.instance.run_dir)),
                 *("up", str(self.instance.profile)),
             ],
