@@ -27,7 +27,6 @@ REASONS = {
     75: "a build of 0.7 with VLLM_CUDA_MEM_ALIGN_KV_CACHE=0, between two ways of folding MLA's "
     "projections; what the folded copies take is estimated",
     78: "release 0.2.7, which ran every expert over 32,768 tokens while profiling",
-    101: "the type of the GGUF file is not in the log (Q8_0 assumed)",
     202: "the log used Triton kernels, which pad one side of an expert less than Marlin",
     204: "a first version of the profiling: 1.79 GiB of non-torch memory, 0.1 to 0.4 in later logs",
     206: "a distilled model with an output head of its own, not the catalogue's row",

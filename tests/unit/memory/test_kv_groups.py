@@ -11,6 +11,7 @@ from gpuserve.memory.architecture import Architecture, read_architecture
 from gpuserve.memory.kv import KvShape, kv_shape
 from gpuserve.memory.release import Release
 from gpuserve.units import GIB
+from scripts.accuracy.counts import Counted, load_counts
 from tests.unit.memory.models import MISTRAL
 
 
@@ -195,84 +196,8 @@ def test_a_list_of_layers_that_misses_some_is_refused() -> None:
         granite(layer_types=["mamba"])
 
 
-TINY = {
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "vocab_size": 512,
-}
-
-
-@pytest.mark.parametrize(
-    ("config", "tokens", "requests"),
-    [
-        ({"model_type": "gemma2", "num_hidden_layers": 5, "sliding_window": 256}, 559_240, 273.07),
-        (
-            {
-                "model_type": "gemma3_text",
-                "num_hidden_layers": 7,
-                "sliding_window": 256,
-                "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2
-                + ["sliding_attention"],
-            },
-            453_438,
-            221.41,
-        ),
-        (
-            {"model_type": "mistral", "num_hidden_layers": 3, "sliding_window": 256},
-            1_597_732,
-            780.14,
-        ),
-        (
-            {
-                "model_type": "deepseek_v2",
-                "num_hidden_layers": 3,
-                "num_key_value_heads": 4,
-                "kv_lora_rank": 512,
-                "qk_rope_head_dim": 64,
-            },
-            310_656,
-            151.69,
-        ),
-        (
-            {
-                "model_type": "qwen3_next",
-                "num_hidden_layers": 4,
-                "linear_num_key_heads": 2,
-                "linear_num_value_heads": 4,
-                "linear_key_head_dim": 64,
-                "linear_value_head_dim": 64,
-                "linear_conv_kernel_dim": 4,
-            },
-            1_198_372,
-            585.14,
-        ),
-        (
-            {
-                "model_type": "granitemoehybrid",
-                "num_hidden_layers": 4,
-                "layer_types": ["mamba", "mamba", "attention", "mamba"],
-                "mamba_n_heads": 8,
-                "mamba_d_head": 64,
-                "mamba_d_state": 64,
-                "mamba_n_groups": 1,
-                "mamba_d_conv": 4,
-            },
-            745_608,
-            364.07,
-        ),
-    ],
-    ids=["gemma2", "gemma3", "mistral", "deepseek-v2", "qwen3-next", "granite4"],
-)
-def test_real_vllm_on_cpu_counted_the_same(
-    config: dict[str, object], tokens: int, requests: float
-) -> None:
-    # vLLM 0.32 for CPU, 1 GiB of cache, 512 batched tokens, 2,048 of length: the line
-    # "CPU KV cache size: … tokens, Maximum concurrency for 2,048 tokens per request: …x".
-    arch = read_architecture({**TINY, **config})
-    shape = kv_shape(arch, max_num_batched_tokens=512, release=(0, 32), cpu=True)
-    counted, held = shape.capacity(GIB, 2048)
-    assert counted == tokens
-    assert held == pytest.approx(requests, abs=0.005)
+@pytest.mark.parametrize("counted", load_counts(), ids=lambda counted: counted.name)
+def test_real_vllm_on_cpu_counted_the_same(counted: Counted) -> None:
+    tokens, requests = counted.predicted()
+    assert tokens == counted.kv_cache_tokens
+    assert requests == pytest.approx(counted.max_concurrency, abs=0.005)
