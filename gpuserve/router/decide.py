@@ -16,7 +16,7 @@ from gpuserve.routing.table import RoutingTable
 class Asked:
     """A request as far as it decides who answers; `content_type` is "" where there is none.
 
-    `headers` are by name in lower case, `counted_tokens` as in Need.
+    `headers` are by name in lower case, `counted_tokens` and `counted_by` as in Need.
     """
 
     method: str
@@ -25,6 +25,7 @@ class Asked:
     headers: Mapping[str, str]
     raw: bytes
     counted_tokens: int | None = None
+    counted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def decide(
     if isinstance(need, Refusal):
         return need
     if asked.counted_tokens is not None:
-        need = replace(need, counted_tokens=asked.counted_tokens)
+        need = replace(need, counted_tokens=asked.counted_tokens, counted_by=asked.counted_by)
     choice = choose(need, table, dark, load)
     if isinstance(choice, Refusal):
         return choice

@@ -179,9 +179,9 @@ class Front:
         tokens = await prompt_tokens(decided.question, self._links.to(choice.upstream), outgoing)
         outcome = "no answer" if tokens is None else "counted"
         self._metrics.tokenized.labels(choice.model, outcome).inc()
-        return await self._apart(
-            replace(asked, counted_tokens=-1 if tokens is None else tokens), table
-        )
+        counted = -1 if tokens is None else tokens
+        asked = replace(asked, counted_tokens=counted, counted_by=choice.upstream.name)
+        return await self._apart(asked, table)
 
     async def _apart(self, asked: Asked, table: RoutingTable) -> Decided | Refusal:
         load = self._links.load() if table.routing.spill_over is not None else {}

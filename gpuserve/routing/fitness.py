@@ -12,6 +12,8 @@ from gpuserve.routing.table import Target, Upstream
 _FEWEST_BYTES_PER_TOKEN = 2
 _FEW_BYTES_PER_TOKEN = 3
 _MANY_BYTES_PER_TOKEN = 5
+# Assumed, not measured: where half of one vocabulary's count is too much, no other helps.
+_BETTER_VOCABULARY = 0.5
 # With max_tokens lowered to what is left, an answer still needs some room.
 _LEAST_ANSWER_TOKENS = 256
 
@@ -61,7 +63,11 @@ def room(target: Target, need: Need, *, clamped: bool) -> Room:
     wanted = min(need.wanted_tokens, _LEAST_ANSWER_TOKENS) if clamped else need.wanted_tokens
     counted = need.counted_tokens
     if counted is not None and counted >= 0:
-        return "yes" if counted + wanted <= limit else "no"
+        if counted + wanted <= limit:
+            return "yes"
+        # Another vocabulary may do with less: that engine has its own word.
+        own = need.counted_by in (None, target.upstream.name)
+        return "no" if own or counted * _BETTER_VOCABULARY + wanted > limit else "hardly"
     # vLLM refuses an answer longer than its context whatever the prompt (renderers/params.py,
     # 0.32); other servers may give what there is.
     if need.least_tokens > limit or (wanted > limit and target.upstream.managed):

@@ -55,7 +55,7 @@ class Need:
     by names in lower case. `body` is the parsed body, read by rules and classification only.
 
     `counted_tokens` is what an engine's tokenizer said about the prompt, None where none was
-    asked, -1 where none answered.
+    asked, -1 where none answered; `counted_by` is the upstream that was asked.
     """
 
     task: Task
@@ -70,6 +70,7 @@ class Need:
     size_bytes: int = 0
     wanted_tokens: int = 0
     counted_tokens: int | None = None
+    counted_by: str | None = None
     headers: Mapping[str, str] = field(default_factory=_no_headers)
     body: dict[str, Any] = field(default_factory=dict)
 

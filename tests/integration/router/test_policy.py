@@ -107,10 +107,10 @@ async def test_near_the_edge_the_engines_tokenizer_decides(box: Box) -> None:
     asked, answered = coder.seen
     assert (asked.path, asked.json["model"]) == ("/tokenize", "coder")
     assert asked.json["messages"] == answered.json["messages"]
-    coder.tokens = 5000
+    coder.tokens = 9000
     refused = await box.chat(text)
     assert (refused.status, refused.json["error"]["code"]) == (400, "context_length_exceeded")
-    assert "5000 tokens: coder holds 4096" in refused.json["error"]["message"]
+    assert "9000 tokens: coder holds 4096" in refused.json["error"]["message"]
     assert refused.told("model") == "coder"
     assert await metric(box, 'gpuserve_router_tokenized_total{model="coder",outcome="counted"} 2.0')
     # Without an answer the estimate has to do.

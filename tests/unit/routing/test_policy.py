@@ -233,6 +233,17 @@ def test_only_near_the_edge_a_tokenizer_is_asked() -> None:
     assert not chosen(ask(CODE, size=8192 * 4, model="coder"), among).ask_tokenizer
 
 
+def test_a_count_is_the_last_word_on_the_model_that_counted_only() -> None:
+    among = table(*TRIO)
+    near = ask(CODE, size=8192 * 4)
+    counted = replace(near, counted_tokens=9000, counted_by="coder")
+    # The vocabulary of chat may do with less; that engine says so itself.
+    choice = chosen(counted, among)
+    assert (choice.model, choice.cause, choice.ask_tokenizer) == ("chat", "context", False)
+    assert choice.fallback == "coder: holds 8192 tokens, the request has 9000"
+    assert refused(replace(counted, counted_tokens=17_000), among).status == 400
+
+
 def test_max_tokens_is_lowered_only_where_the_profile_says_so() -> None:
     among = table(*TRIO, clamp_max_tokens=True)
     greedy: dict[str, Any] = {"max_tokens": 32_000}
