@@ -60,13 +60,23 @@ class ModelCounts:
 class Counts:
     """The counters of the fast path of one worker; labels are names out of the profile."""
 
-    __slots__ = ("added_s", "decided", "decision_s", "models", "passed_over", "refused", "unsure")
+    __slots__ = (
+        "added_s",
+        "codes",
+        "decided",
+        "decision_s",
+        "models",
+        "passed_over",
+        "refused",
+        "unsure",
+    )
 
     def __init__(self) -> None:
         self.models: dict[str, ModelCounts] = {}
         self.decided: dict[tuple[str, str], list[int]] = {}
         self.passed_over: dict[tuple[str, str], int] = {}
         self.refused: dict[tuple[str, str], list[int]] = {}
+        self.codes: dict[str, int] = {}
         self.unsure = 0
         self.decision_s = Buckets(metrics.DECISION_BUCKETS_S)
         self.added_s = Buckets(metrics.ADDED_BUCKETS_S)
@@ -95,6 +105,7 @@ class Counts:
         """Count a request that nobody answered."""
         key = (refusal.model or "", refusal.route or "none")
         self.refused.setdefault(key, [0] * len(_CLASSES))[refusal.status // 100 - 1] += 1
+        self.codes[refusal.code] = self.codes.get(refusal.code, 0) + 1
 
     def render(self) -> str:
         """Return everything in Prometheus' text format."""
@@ -102,6 +113,7 @@ class Counts:
         lines: list[str] = []
         for family, kind, samples in (
             ("gpuserve_router_requests_total", "counter", self._requests(rows)),
+            ("gpuserve_router_refusals_total", "counter", self._refusals()),
             ("gpuserve_router_aborts_total", "counter", _aborts(rows)),
             ("gpuserve_router_fallbacks_total", "counter", _fallbacks(rows)),
             ("gpuserve_router_unsure_total", "counter", self._unsure()),
@@ -133,6 +145,10 @@ class Counts:
         for (model, cause), count in self.passed_over.items():
             labels = f'model="{metrics.escaped(model)}",cause="{cause}"'
             yield f"gpuserve_router_passed_over_total{{{labels}}} {float(count)}"
+
+    def _refusals(self) -> Iterator[str]:
+        for code, count in self.codes.items():
+            yield f'gpuserve_router_refusals_total{{code="{code}"}} {float(count)}'
 
     def _unsure(self) -> Iterator[str]:
         yield f"gpuserve_router_unsure_total {float(self.unsure)}"

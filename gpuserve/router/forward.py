@@ -94,9 +94,11 @@ async def _pass_on(
     if length is not None and length <= _WHOLE_BYTES and request.method != "HEAD":
         body = await _whole(answer)
         link.tally.bytes += len(body)
+        metrics.answered(passage.choice, answer.status)
         return web.Response(status=answer.status, reason=answer.reason, headers=sent, body=body)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=sent)
     last = b"\n\n"
+    metrics.answered(passage.choice, answer.status)
     await response.prepare(request)
     while True:
         try:

@@ -215,9 +215,9 @@ class Front:
             )
             response = error_response(passage.api, refusal, passage.request_id)
             response.headers.update(headers.routed(choice))
+            self._metrics.answered(choice, response.status)
         else:
             self._links.lighten(name)
-        self._metrics.answered(choice, response.status)
         return response
 
     def _refused(self, request: web.BaseRequest, api: Api, refusal: Refusal) -> web.Response:

@@ -102,16 +102,15 @@ class Metrics:
             "Verdicts that were unsure and went to the default.",
             registry=registry,
         )
-        self._connections = Gauge(
-            "gpuserve_router_upstream_connections_total",
-            "Connections that requests went over, by upstream: new ones, and ones used before.",
-            ("upstream", "kind"),
+        self.refusals = Counter(
+            "gpuserve_router_refusals",
+            "Requests that were answered here with an error, by its code.",
+            ("code",),
             registry=registry,
         )
-        self._retries = Gauge(
-            "gpuserve_router_retries_total",
-            "Requests sent once more because the upstream had just closed an idle connection.",
-            ("upstream",),
+        self._held = Gauge(
+            "gpuserve_router_held_bytes",
+            "Bytes of request bodies that wait for the beginning of their answers.",
             registry=registry,
         )
         self._in_flight = Gauge(
@@ -141,18 +140,39 @@ class Metrics:
         """Count a request that nobody answered; its model is the one it was meant for, if any."""
         status = f"{refusal.status // 100}xx"
         self.requests.labels(refusal.model or "", refusal.route or "none", status).inc()
+        self.refusals.labels(refusal.code).inc()
 
-    def render(self, tallies: Mapping[str, Tally], further: str = "") -> str:
+    def render(
+        self, tallies: Mapping[str, Tally], further: str = "", *, held_bytes: int = 0
+    ) -> str:
         """Return this worker's metrics in Prometheus' text format.
 
-        *further* is what its other side counted, in the same format.
+        *further* is what its other side counted, in the same format; *held_bytes* are those of
+        both.
         """
+        self._held.set(held_bytes)
         for name, tally in tallies.items():
             self._in_flight.labels(name).set(tally.in_flight)
-            self._connections.labels(name, "new").set(tally.dialled)
-            self._connections.labels(name, "reused").set(tally.reused)
-            self._retries.labels(name).set(tally.retries)
-        return summed([generate_latest(self._registry).decode(), further])
+        return summed([generate_latest(self._registry).decode(), _connections(tallies), further])
+
+
+def _connections(tallies: Mapping[str, Tally]) -> str:
+    """Return what both sides count in the same place, in Prometheus' text format."""
+    opened, retries = "gpuserve_router_upstream_connections_total", "gpuserve_router_retries_total"
+    lines = [
+        f"# HELP {opened} Connections that requests went over: new ones, and ones used before.",
+        f"# TYPE {opened} counter",
+    ]
+    for name, tally in tallies.items():
+        for kind, count in (("new", tally.dialled), ("reused", tally.reused)):
+            lines.append(f'{opened}{{upstream="{escaped(name)}",kind="{kind}"}} {float(count)}')
+    lines += [
+        f"# HELP {retries} Requests that met an idle connection just closed, sent once more.",
+        f"# TYPE {retries} counter",
+    ]
+    for name, tally in tallies.items():
+        lines.append(f'{retries}{{upstream="{escaped(name)}"}} {float(tally.retries)}')
+    return "\n".join(lines) + "\n"
 
 
 def summed(texts: Iterable[str]) -> str:

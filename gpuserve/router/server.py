@@ -34,14 +34,16 @@ _TOO_MANY = "Too many headers"
 class PublicServer(web.Server):
     """Hands each request to *handler*, which is cancelled when its client leaves.
 
-    *limits* are asked for whenever a head begins. *options* are those of aiohttp's RequestHandler.
-    The head counts as a whole, however many lines it has and however long they are.
+    *limits* are asked for whenever a head begins; *count* is told what is refused here. *options*
+    are those of aiohttp's RequestHandler. The head counts as a whole, however many lines it has
+    and however long they are.
     """
 
     def __init__(
         self,
         handler: Any,
-        limits: Callable[[], LimitsSpec] = LimitsSpec,
+        limits: Callable[[], LimitsSpec],
+        count: Callable[[Refusal], None],
         **options: Any,
     ) -> None:
         options |= {"max_line_size": HEAD_BYTES, "max_field_size": HEAD_BYTES}
@@ -49,6 +51,7 @@ class PublicServer(web.Server):
         options |= {"lingering_time": refusals.LINGER_S}
         super().__init__(handler, handler_cancellation=True, request_factory=_request, **options)
         self.limits = limits
+        self.count = count
         self._options = options
 
     def __call__(self) -> web.RequestHandler:
@@ -115,6 +118,7 @@ class Connection(web.RequestHandler):
         """Answer a request that has no whole head, and close."""
         self._head_over()
         if self.transport is not None:
+            self._server.count(refusal)
             answer = refusal_bytes("", refusal, uuid.uuid4().hex.encode(), b"", closing=True)
             self.transport.write(answer)
         self.force_close()
@@ -155,6 +159,7 @@ class Connection(web.RequestHandler):
             return super().handle_error(request, status, exc, message)
         long = isinstance(exc, LineTooLong) or (message or "").startswith(_TOO_MANY)
         refusal = refusals.head_too_large() if long else refusals.no_request(_told(message or ""))
+        self._server.count(refusal)
         response = error_response("openai", refusal, uuid.uuid4().hex)
         response.headers["Server"] = SERVER
         response.force_close()

@@ -59,7 +59,7 @@ class Worker:
         self._links = Links()
         self._metrics = Metrics()
         self._aside = Aside()
-        bodies = Bodies()
+        self._bodies = bodies = Bodies()
         self._front = Front(
             self._tables,
             self._links,
@@ -69,7 +69,11 @@ class Worker:
             self._metrics_of_all,
         )
         self._public = PublicServer(
-            self._front.handle, self._limits, access_log=None, tcp_keepalive=True
+            self._front.handle,
+            self._limits,
+            self._metrics.refused,
+            access_log=None,
+            tcp_keepalive=True,
         )
         self._fast = FastServer(self._tables, self._links, bodies, self._public) if fast else None
         self._told_to_stop = False
@@ -156,7 +160,9 @@ class Worker:
 
     def _own_metrics(self) -> str:
         further = self._fast.counts.render() if self._fast is not None else ""
-        return self._metrics.render(self._links.tallies, further)
+        return self._metrics.render(
+            self._links.tallies, further, held_bytes=self._bodies.held_bytes
+        )
 
     async def _metrics_of_all(self) -> str:
         counted = await metrics_of_all(self._control_path, self._own_metrics())

@@ -1,18 +1,21 @@
 """The fast path and aiohttp answer the same request in the same way."""
 
+import asyncio
 import json
 import socket
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gpuserve.profile.spec import LimitsSpec
 from tests.integration.router.conftest import CODE, GENERAL, Box
-from tests.integration.router.raw import BODY, Reply, ask, head, request
+from tests.integration.router.raw import BODY, Reply, ask, head, request, wire
 
 # Of the moment, or of the framing, which either may choose.
 _OWN = frozenset(("date", "x-request-id", "content-length", "transfer-encoding"))
+_AT_REST = ("gpuserve_router_in_flight", "gpuserve_router_held_bytes")
 PATHS = (b"/v1/chat/completions", b"/v1/messages", b"/v1/responses")
 
 
@@ -119,3 +122,70 @@ async def test_what_an_engine_says_comes_through_alike(pair: Box, other: Box) ->
     engine.die_before_answer = True
     ours, theirs = await ask(pair, request()), await ask(other, request())
     assert (ours.status, shape(ours)) == (502, shape(theirs))
+
+
+def counters(text: str) -> dict[str, float]:
+    """Return every counter in *text*, and how often each histogram was fed."""
+    found = {}
+    for line in text.splitlines():
+        series, _, value = line.rpartition(" ")
+        name = series.partition("{")[0]
+        counts = name.endswith(("_total", "_seconds_count")) and not name.startswith("#")
+        if counts and float(value):
+            found[series] = float(value)
+    return found
+
+
+@pytest.mark.parametrize("box", [True], indirect=True)
+async def test_both_sides_count_alike(pair: Box, other: Box) -> None:
+    slow = pair.engine("slow", state="Starting", routable=False, retry_after_s=7.0)
+    limits = LimitsSpec(max_body_bytes=1000, head_timeout_s=1, body_timeout_s=1)
+    pair.write(*pair.table.upstreams, slow, limits=limits)
+    late = [b"GET / HTTP/1.1\r\n", request()[:-1]]
+    engine = pair.upstreams["coder"]
+    texts = []
+    for slot, box in ((1, pair), (2, other)):
+        await pair.reload(slot)
+        for raw in [*REQUESTS.values(), *late]:
+            await ask(box, raw)
+        for last in ("leave", "die"):
+            engine.left.clear()
+            engine.chunks.put_nowait(b"data: 1\n\n")
+            talk = await wire(box, request(b'{"model":"coder","stream":true}'))
+            await talk.until(b"data: 1\n\n\r\n")
+            if last == "die":
+                engine.chunks.put_nowait("die")
+                await talk.reader.read()
+            else:
+                talk.abort()
+                await asyncio.wait_for(engine.left.wait(), 10)
+        texts.append(await settled(pair, slot))
+    ours, theirs = (counters(text) for text in texts)
+    # Which connections were used again is a matter of timing and of pools.
+    drop = "gpuserve_router_upstream_connections_total"
+    ours, theirs = ({k: v for k, v in c.items() if drop not in k} for c in (ours, theirs))
+    assert ours == theirs
+    for code in ("request_timeout", "bad_request", "head_too_large", "request_too_large"):
+        assert f'gpuserve_router_refusals_total{{code="{code}"}}' in ours
+    assert ours['gpuserve_router_aborts_total{cause="client",model="coder"}'] == 1
+    assert ours['gpuserve_router_aborts_total{cause="upstream",model="coder"}'] == 1
+
+
+async def settled(box: Box, slot: int) -> str:
+    """Return the metrics of one worker once nothing is in flight or held there."""
+    async with asyncio.timeout(10):
+        while True:
+            text = await metrics(box, slot)
+            lines = [line for line in text.splitlines() if line.startswith(_AT_REST)]
+            if all(line.endswith(" 0.0") for line in lines):
+                return text
+            await asyncio.sleep(0.02)
+
+
+async def metrics(box: Box, slot: int) -> str:
+    connector = aiohttp.UnixConnector(str(box.run_dir.router_socket(slot)))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get("http://localhost/metrics") as answer,
+    ):
+        return await answer.text()

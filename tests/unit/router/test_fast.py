@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from gpuserve.plan import Capabilities
-from gpuserve.profile.spec import RoutingSpec
+from gpuserve.profile.spec import LimitsSpec, RoutingSpec
 from gpuserve.router.chunks import Chunks
 from gpuserve.router.fast.client import Client
 from gpuserve.router.fast.line import Line
@@ -22,6 +22,7 @@ from gpuserve.router.limits import Bodies
 from gpuserve.router.links import Links
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.choose import Refusal
 from gpuserve.routing.table import RoutingTable, Upstream
 
 PATH = "/v1/chat/completions"
@@ -128,7 +129,8 @@ async def bench() -> Bench:
     async def nobody(request: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError(request)
 
-    server = FastServer(tables, Links(), Bodies(), PublicServer(nobody))
+    refused: list[Refusal] = []
+    server = FastServer(tables, Links(), Bodies(), PublicServer(nobody, LimitsSpec, refused.append))
     way = server.decide(PATH, BODY, 0)
     assert isinstance(way, Way)
     new: Any = None
