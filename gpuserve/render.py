@@ -10,8 +10,10 @@ from typing import Any
 
 from gpuserve.errors import Problem
 from gpuserve.memory.explain import Term
+from gpuserve.memory.fraction import reserved_on
 from gpuserve.memory.report import FitReport, Footprint, GpuShare, Grant, Verdict
 from gpuserve.plan import Launch
+from gpuserve.readings import Gpu
 from gpuserve.units import GIB, MIB, gib
 
 _BAR_CELLS = 40
@@ -148,10 +150,12 @@ def _is_secret(name: str) -> bool:
 def _gpu_lines(share: GpuShare, grants: Sequence[Grant]) -> Iterator[Line]:
     gpu = share.gpu
     here = [grant for grant in grants if gpu.index in grant.gpus]
-    cells = [round(_BAR_CELLS * grant.reserved_bytes / gpu.total_bytes) for grant in here]
-    foreign = max(0, share.reserved_bytes - sum(grant.reserved_bytes for grant in here))
-    bar = "".join(_SIGNS[n % len(_SIGNS)] * count for n, count in enumerate(cells))
-    bar += "u" * round(_BAR_CELLS * foreign / gpu.total_bytes)
+    taken = [reserved_on(gpu, grant) for grant in here]
+    foreign = max(0, share.reserved_bytes - sum(taken))
+    bar = "".join(
+        _SIGNS[n % len(_SIGNS)] * _cells(gpu, size_bytes) for n, size_bytes in enumerate(taken)
+    )
+    bar += "u" * _cells(gpu, foreign)
     over = share.left_bytes < 0
     bar = bar[:_BAR_CELLS] + _OVER if over else bar.ljust(_BAR_CELLS, _FREE)
     left = f"{gib(-share.left_bytes)} too much" if over else f"{gib(share.left_bytes)} left"
@@ -165,6 +169,11 @@ def _gpu_lines(share: GpuShare, grants: Sequence[Grant]) -> Iterator[Line]:
         signs.append(f"{gib(held)} held by others now")
     if signs:
         yield Line("  " + "   ".join(signs), "dim")
+
+
+def _cells(gpu: Gpu, size_bytes: int) -> int:
+    # A demand of any size may be asked about: no more is drawn than the bar shows.
+    return round(_BAR_CELLS * min(size_bytes, gpu.total_bytes) / gpu.total_bytes)
 
 
 def _host_lines(report: FitReport) -> Iterator[Line]:

@@ -40,11 +40,18 @@ def known_models(asks: Sequence[Ask]) -> dict[str, Known]:
     return {ask.model: _known(ask.model) for ask in asks}
 
 
-def _known(model: str) -> Known:
-    # A directory is one that is there; everything else is a hub id.
+def located(model: str) -> str:
+    """Return the absolute path of a directory, and a hub id as it is.
+
+    A directory is one that is there, or that begins as no hub id does.
+    """
     directory = Path(model)
-    if directory.is_dir():
-        model = str(directory.absolute())
+    if directory.is_dir() or model.startswith((".", "~")):
+        return str(directory.expanduser().absolute())
+    return model
+
+
+def _known(model: str) -> Known:
     spec = ModelSpec(index=0, name="model", model=model)
     try:
         facts = read_facts(spec)

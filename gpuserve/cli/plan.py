@@ -4,7 +4,8 @@ Name one model or several; --context and --concurrency count for all of them, or
 for each. Without --gpu or --machine the answer is for the GPUs of this machine, or, where there
 is none, for every card of the catalogue. --write puts the answer into a commented profile.
 
-Exit status: 0 it can be served, 1 it cannot, 2 usage, 69 the GPUs cannot be read.
+Exit status: 0 it can be served, 1 it cannot, 2 usage, 69 the GPUs cannot be read, 75 it could be
+if others did not hold the memory now.
 """
 
 import argparse
@@ -17,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.cli.check import print_lines
-from gpuserve.errors import ExitStatus, UsageError
+from gpuserve.errors import ExitStatus, HostUnavailable, UsageError
 from gpuserve.readings import Machine
 from gpuserve.sizing.cards import card_answers
 from gpuserve.sizing.options import Option, best, options
 from gpuserve.sizing.question import Ask, Known
-from gpuserve.sizing.told import card_lines, option_json, option_lines, question_lines
+from gpuserve.sizing.told import (
+    card_lines,
+    option_json,
+    option_lines,
+    question_lines,
+    reason_lines,
+)
 from gpuserve.sizing.written import profile_text
 
 _COUNTS = (1, 2, 4, 8)
@@ -45,9 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the answer; exit status 1 where nothing that was tried fits."""
-    from gpuserve.surveyed import known_models, machine_to_plan_for
+    from gpuserve.surveyed import known_models, located, machine_to_plan_for
 
-    asks = _asks(args.model, args.context, args.concurrency)
+    asks = _asks([located(model) for model in args.model], args.context, args.concurrency)
     if args.write is not None and args.write.exists():
         raise UsageError(f"{args.write} is there already", hint="name a new file")
     machine = machine_to_plan_for(args.machine, args.gpu, os.environ)
@@ -75,10 +82,26 @@ def _answer_options(
         print_lines(option_lines(found, machine))
     if args.write is not None:
         if chosen is None:
-            raise UsageError("no option fits, so there is no profile to write")
-        args.write.write_text(profile_text(chosen), encoding="utf-8")
+            what = (
+                "needs a checkpoint whose name is not known" if best(found) else "is not among them"
+            )
+            raise UsageError(
+                f"no profile is written: an option that fits {what}",
+                hint="name a quantized checkpoint with --model" if best(found) else None,
+            )
+        _write(args.write, profile_text(chosen))
         print(f"wrote {args.write}; prove it with: gpuserve check {args.write}", file=sys.stderr)
-    return ExitStatus.NO if best(found) is None else ExitStatus.DONE
+    if best(found) is not None:
+        return ExitStatus.DONE
+    return ExitStatus.TEMPFAIL if any(o.verdict == "not_now" for o in found) else ExitStatus.NO
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise HostUnavailable(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _answer_cards(asks: Sequence[Ask], known: dict[str, Known], *, as_json: bool) -> int:
@@ -102,8 +125,17 @@ def _answer_cards(asks: Sequence[Ask], known: dict[str, Known], *, as_json: bool
     else:
         print_lines(question_lines(asks, known))
         print()
-        print_lines(card_lines(answers))
+        if answers:
+            print_lines(card_lines(answers))
+        else:
+            most = max((box[-1] for box in boxes.values()), key=_memory_bytes)
+            print(f"no card serves it, not even {len(most.gpus)} x {most.gpus[0].name}")
+            print_lines(reason_lines(options(asks, known, most)))
     return ExitStatus.DONE if answers else ExitStatus.NO
+
+
+def _memory_bytes(machine: Machine) -> int:
+    return sum(gpu.total_bytes for gpu in machine.gpus)
 
 
 def _asks(models: Sequence[str], contexts: Sequence[int], counts: Sequence[int]) -> list[Ask]:
@@ -145,7 +177,12 @@ def _print_json(asks: Sequence[Ask], **found: Any) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'expected a whole number, such as 32768, found "{text}"'
+        ) from None
     if not 0 < number <= 1 << 30:
         raise argparse.ArgumentTypeError(f"{text} is not between 1 and {1 << 30}")
     return number

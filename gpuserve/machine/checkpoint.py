@@ -106,6 +106,11 @@ def _directory_facts(folder: Path, spec: ModelSpec) -> ModelFacts:
         tied_embeddings=arch.tied_embeddings,
         keep_float32=_keeps_float32(arch, spec),
     )
+    if not sums.total_bytes:
+        raise CheckpointError(
+            f"{folder}: its safetensors files hold no tensors",
+            "the download is incomplete or damaged: fetch it again",
+        )
     return ModelFacts(
         architecture=arch,
         tensor_bytes=sums.total_bytes,

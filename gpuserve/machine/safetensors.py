@@ -43,7 +43,7 @@ def tensors_of(files: Iterable[Path]) -> Iterator[tuple[str, str, int]]:
         for name, dtype, count in _entries(file, header, size - 8 - length):
             if name in holders:
                 raise CheckpointError(
-                    f'{file}: the tensor "{name:.80}" is in {holders[name].name} as well',
+                    f"{file}: the tensor {_quoted(name)} is in {holders[name].name} as well",
                     "the directory mixes shards of several checkpoints: keep one set",
                 )
             holders[name] = file
@@ -80,14 +80,14 @@ def _entries(file: Path, header: dict[str, Any], room: int) -> Iterator[tuple[st
             continue
         begin, end = _offsets(entry)
         if not 0 <= begin <= end <= room:
-            raise _damaged(file, f'the tensor "{name:.80}" ends at byte {end} of {room}')
+            raise _damaged(file, f"the tensor {_quoted(name)} ends at byte {end} of {room}")
         _check_shape(file, name, entry, end - begin)
         spans.append((begin, end, name))
-        yield name, str(entry["dtype"]), end - begin
+        yield name, str(entry.get("dtype")), end - begin
     spans.sort()
     for (_, end, before), (begin, _, name) in pairwise(spans):
         if begin < end:
-            raise _damaged(file, f'the tensors "{before:.80}" and "{name:.80}" overlap')
+            raise _damaged(file, f"the tensors {_quoted(before)} and {_quoted(name)} overlap")
 
 
 def _offsets(entry: Any) -> tuple[int, int]:
@@ -99,15 +99,25 @@ def _offsets(entry: Any) -> tuple[int, int]:
 
 def _check_shape(file: Path, name: str, entry: dict[str, Any], size: int) -> None:
     shape, bits = entry.get("shape"), _BITS.get(str(entry.get("dtype")))
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape[:16]):
-        raise _damaged(file, f'the tensor "{name:.80}" has no shape')
+    if not isinstance(shape, list) or not all(_is_size(n) for n in shape[:16]):
+        raise _damaged(file, f"the tensor {_quoted(name)} has no shape")
     if bits is None:  # a dtype that is newer than this list
         return
     stated = math.prod(shape[:16]) * bits
     if stated != size * 8:
+        needed = -(-stated // 8)
         raise _damaged(
-            file, f'the tensor "{name:.80}" has {size} bytes, its shape needs {stated / 8:.0f}'
+            file, f"the tensor {_quoted(name)} has {size} bytes, its shape needs {needed}"
         )
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 1 << 63
+
+
+def _quoted(name: str) -> str:
+    # Escaped: a name may hold what a terminal obeys, or what is no text at all.
+    return json.dumps(name[:80])
 
 
 def _damaged(file: Path, what: str) -> CheckpointError:

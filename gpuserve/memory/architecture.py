@@ -51,6 +51,8 @@ _ROPE_ALREADY_SCALED = frozenset(
     {"default", "su", "longrope", "llama3", "mrope", "yarn"}
     | {"deepseek_yarn", "deepseek_llama_scaling"}
 )
+# Far beyond any that was published; a file may say 1e308.
+_LARGEST_ROPE_FACTOR = 10_000
 _BIASED_HEADS = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_5_vl_text"}
 # Their MLP has two matrices, without a gate (the config.json of none of them says so).
 _UNGATED_TYPES = frozenset(
@@ -245,6 +247,8 @@ def _lengths(text: Mapping[str, Any]) -> tuple[int | None, int | None]:
     factor = rope.get("factor")
     if kind in _ROPE_ALREADY_SCALED or not isinstance(factor, int | float) or factor <= 0:
         return trained, trained
+    if not factor <= _LARGEST_ROPE_FACTOR:
+        raise ValueError(f'the rope "factor" is {factor}, more than {_LARGEST_ROPE_FACTOR}')
     return trained, int(trained * factor)
 
 

@@ -139,8 +139,8 @@ def _too_old(spec: ModelSpec, card: Gpu, has: Capability) -> Iterator[Problem]:
     if has < OLDEST_CARD:
         yield Problem(
             where=f"model[{spec.index}]",
-            message=f"{_named(card, has)} is older than {_dotted(OLDEST_CARD)}, the oldest that "
-            "vLLM's builds for CUDA 13 run on",
+            message=f"{_named(card, has)}, and vLLM's builds for CUDA 13 need "
+            f"{_dotted(OLDEST_CARD)} or newer",
             hint="use another card, or a vLLM that was built with CUDA 12",
         )
 
@@ -249,7 +249,7 @@ def _cache(spec: ModelSpec, card: Gpu, has: Capability) -> Iterator[Problem]:
 
 
 def _named(card: Gpu, has: Capability) -> str:
-    return f"GPU {card.index} ({card.name}) has {_dotted(has)}"
+    return f"GPU {card.index} ({card.name}) has compute capability {_dotted(has)}"
 
 
 def _dotted(capability: Capability) -> str:

@@ -156,7 +156,9 @@ def _weights(text: str) -> str:
             f'expected a hub id such as "org/model" or a directory, found the URL "{text}"',
             "fetch the files into a directory and name that",
         )
-    if text.startswith("-") or any(char.isspace() or not char.isprintable() for char in text):
+    # A directory may have spaces in its name, where it is written as one.
+    solid = text.replace(" ", "") if text.startswith(("/", ".", "~")) else text
+    if text.startswith("-") or any(char.isspace() or not char.isprintable() for char in solid):
         raise Fault(f'expected a hub id such as "org/model" or a directory, found "{text}"')
     return text
 

@@ -12,6 +12,7 @@ from gpuserve.sizing.options import Option, best
 from gpuserve.sizing.question import Ask, Known, profile_of
 from gpuserve.units import gib
 
+_NONE = "none of these fits: fewer requests, a shorter context, or other cards"
 _STYLES = {"fits": "green", "tight": "yellow", "risky": "yellow", "not_now": "yellow"}
 
 
@@ -46,10 +47,22 @@ def option_lines(found: Sequence[Option], machine: Machine) -> Iterator[Line]:
         yield Line("  ".join(cells).rstrip(), style)
     chosen = best(found)
     if chosen is None:
-        yield Line("none of these fits: fewer requests, a shorter context, or other cards", "red")
+        busy = any(option.verdict == "not_now" for option in found)
+        none = "these GPUs can hold it, but not now: others hold memory" if busy else _NONE
+        yield Line(none, "red")
+        yield from reason_lines(found)
         return
     how = " and ".join(chosen.changes) or "as asked"
     yield Line(f"take {found.index(chosen) + 1}: {how}", "bold")
+
+
+def reason_lines(found: Sequence[Option]) -> Iterator[Line]:
+    """Yield why the first of *found*, which is what was asked, cannot be, and what would help."""
+    for problem in found[0].report.problems:
+        if not problem.warning:
+            yield Line(f"as asked: {problem.message}", "red")
+            if problem.hint:
+                yield Line(f"  hint: {problem.hint}")
 
 
 def card_lines(answers: Sequence[CardAnswer]) -> Iterator[Line]:

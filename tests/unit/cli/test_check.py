@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -371,3 +372,31 @@ def test_one_model_is_explained_term_by_term(
     assert {"name", "size_bytes", "how", "source"} == set(explain["terms"][0])
     assert main(["check", profile, *gpu, "--explain", "b"]) == 2
     assert 'no model "b"' in capsys.readouterr().err
+
+
+def test_the_bar_of_an_absurd_demand_is_as_wide_as_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracemalloc.start()
+    profile = one(tmp_path, demand=f"{{ context_tokens = 32768, concurrency = {10**24} }}")
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "[" + "#" * 40 + "!]" in capsys.readouterr().out
+    assert peak_bytes < 256 << 20
+
+
+def test_a_rank_on_a_larger_card_is_not_taken_for_an_upstream(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = tmp_path / "machine.toml"
+    machine.write_text(f'[[gpu]]\nname = "NVIDIA L4"\n[[gpu]]\nname = "{CARD}"\n')
+    profile = one(
+        tmp_path,
+        tensor_parallel_size="2",
+        demand="{ context_tokens = 8192, concurrency = 4 }",
+    )
+    assert main(["check", profile, "--machine", str(machine)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("# a") == 2
+    assert "upstream" not in text

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuserve.cli.main import main
+from tests.unit.checkpoints import write_checkpoint
 
 ASK = ["--model", "Qwen/Qwen2.5-7B-Instruct", "--context", "32768", "--concurrency", "10"]
 L4S = ["--gpu", "NVIDIA L4:2"]
@@ -68,6 +69,8 @@ def test_what_no_card_holds_is_an_answer_of_no(capsys: pytest.CaptureFixture[str
         ([*ASK, "--context", "1"], "1 model(s) and 2 times --context"),
         ([*ASK, *ASK[:2]], "named twice"),
         ([*ASK[:-1], "0"], "--concurrency"),
+        ([*ASK[:-1], "32K"], "expected a whole number"),
+        (["--model", "./nope", *ASK[2:]], "does not exist"),
         ([*ASK, "--gpu", "NVIDIA L5"], "no card"),
         ([*ASK, *L4S, "--option", "99"], "there is no option 99"),
     ],
@@ -82,3 +85,47 @@ def test_wrong_questions_are_usage_errors(
         status = int(str(error.code))
     assert status == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_context_beyond_the_model_is_said_for_one_machine_and_for_every_card(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = ["--model", "Qwen/Qwen2.5-7B-Instruct", "--context", "1000000", "--concurrency", "1"]
+    reason = "1000000 tokens is beyond the model, which takes 32768"
+    assert main(["plan", *ask, *L4S]) == 1
+    assert reason in capsys.readouterr().out
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", *ask]) == 1
+    said = capsys.readouterr().out
+    assert "no card serves it" in said
+    assert reason in said
+
+
+def test_cards_that_others_hold_are_75_and_not_too_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = tmp_path / "machine.toml"
+    machine.write_text('[[gpu]]\nname = "NVIDIA L4"\nfree_gib = 2.0\n')
+    ask = [*ASK[:2], "--context", "4096", "--concurrency", "4"]
+    assert main(["plan", *ask, "--machine", str(machine)]) == 75
+    assert "but not now: others hold memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["m", "./m", "モデル 1", "org/m"])
+def test_a_profile_for_a_directory_is_accepted_wherever_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_checkpoint(tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = str(tmp_path / "elsewhere" / "new.toml")
+    ask = ["--model", name, "--context", "1024", "--concurrency", "2", "--gpu", "NVIDIA L4"]
+    assert main(["plan", *ask, "--write", file]) == 0
+    assert main(["check", file, "--gpu", "NVIDIA L4"]) == 0
+
+
+def test_a_profile_that_cannot_be_written_is_69(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *ASK, *L4S, "--write", str(tmp_path / "no" / "p.toml")]) == 69
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err

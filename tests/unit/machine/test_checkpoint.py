@@ -103,6 +103,9 @@ def tensor(begin: int, end: int, *, dtype: str = "BF16", count: int | None = Non
         (header({"a": [0, 8]}, 8), "ends at byte -1"),
         (header({"a": tensor(0, 1 << 70)}, 8), "ends at byte"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00" + b"[" * 16, "not JSON"),
+        (header({"a": tensor(0, 8, count=10**4000)}, 8), "has no shape"),
+        (header({"\ud800\x1b[31m": tensor(0, 80)}, 8), r"ud800.u001b.31m"),
+        (header({"__metadata__": {"format": "pt"}}, 0), "hold no tensors"),
     ],
 )
 def test_a_header_that_disagrees_with_itself_is_refused(
@@ -112,6 +115,13 @@ def test_a_header_that_disagrees_with_itself_is_refused(
     (folder / "model.safetensors").write_bytes(raw)
     with pytest.raises(CheckpointError, match=words):
         read_facts(spec(folder))
+
+
+def test_a_tensor_without_a_dtype_is_counted_by_its_bytes(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    named = {"a": {"shape": [4], "data_offsets": [0, 8]}}
+    (folder / "model.safetensors").write_bytes(header(named, 8))
+    assert read_facts(spec(folder)).tensor_bytes == 8
 
 
 def test_a_header_of_100_megabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -219,6 +229,7 @@ def test_a_config_without_weights_is_planned_but_not_here(tmp_path: Path) -> Non
         ({"hidden_size": -1}, "outside of 1"),
         ({"num_attention_heads": 3}, "not divisible by 3"),
         ({"quantization_config": {"quant_method": "awq", "bits": 0}}, "bits"),
+        ({"rope_scaling": {"type": "linear", "factor": 1e308}}, 'rope "factor" is 1e.308'),
     ],
 )
 def test_an_absurd_config_is_refused_with_the_key(

@@ -72,7 +72,7 @@ def test_the_oldest_card_of_a_group_decides() -> None:
     new = replace(card(index=0), compute_capability=H100)
     old = replace(card(index=1), compute_capability=TESLA_T4, name="T4")
     (problem,) = card_problems(model("a", dtype="bfloat16"), MISTRAL, [new, old])
-    assert "GPU 1 (T4) has 7.5" in problem.message
+    assert "GPU 1 (T4) has compute capability 7.5" in problem.message
 
 
 def used(mode: ComputeMode, engines: int, *, mps: bool = False, **reading: Any) -> list[Problem]:
