@@ -119,7 +119,7 @@ def test_a_header_that_disagrees_with_itself_is_refused(
 
 def test_a_tensor_without_a_dtype_is_counted_by_its_bytes(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m")
-    named = {"a": {"shape": [4], "data_offsets": [0, 8]}}
+    named: dict[str, object] = {"a": {"shape": [4], "data_offsets": [0, 8]}}
     (folder / "model.safetensors").write_bytes(header(named, 8))
     assert read_facts(spec(folder)).tensor_bytes == 8
 
