@@ -56,6 +56,7 @@ class Box(Protocol):
     memory: Memory
     audit: Audit
     replicas: dict[str, Replica]
+    stopping: bool
 
     def put_in_force(self, plan: Plan) -> None:
         """Make *plan* the one that counts, also for a later controller; raises OSError."""
@@ -180,7 +181,7 @@ class Reloader:
         removing = asyncio.gather(*(self._remove(replica) for replica in leaving))
         for name in sorted(changed, key=lambda name: _grows(name, old, new)):
             await self._replace(box.replicas[name])
-        for replica in added:
+        for replica in () if box.stopping else added:
             told[replica.name] = "starting"
             replica.tell(StartRequested(), why=Why(text="new in the profile", cause="reload"))
         await removing
@@ -267,7 +268,7 @@ class Reloader:
         """Have one changed engine take its new settings; return when the next may follow."""
         assert self.progress is not None  # noqa: S101 - for mypy
         told = self.progress.models
-        if isinstance(replica.state, Stopped):
+        if isinstance(replica.state, Stopped) or self._box.stopping:
             told[replica.name] = "Stopped, as the operator left it"
             return
         told[replica.name] = "being replaced"

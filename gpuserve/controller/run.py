@@ -347,15 +347,12 @@ class Controller:
         self._spawn(self._reload(proposal))
 
     async def _reload(self, proposal: Proposal) -> None:
-        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._service.say("RELOADING=1", f"MONOTONIC_USEC={now_us}")
         try:
             await self.reloader.apply(proposal)
         except (KeeperGone, KeeperStopping, KeeperRefused, OSError) as error:
             self.reloader.fail(str(error))
         finally:
             self.reloader.busy = False
-            self._service.say("READY=1")
             self._tell_service()
 
     def _tell_faults(self) -> None:

@@ -1,6 +1,6 @@
 """From the checked document to a Profile: `[engine]` defaults merged into each model."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from gpuserve.lifecycle.audit import TOLD_BY_DEFAULT
@@ -130,7 +130,7 @@ def _model(index: int, table: ModelTable, engine: EngineTable, places: Places) -
         enable_auto_tool_choice=stated.get("enable_auto_tool_choice", "tool_call_parser" in stated),
         extra_args=(*(engine.extra_args or ()), *(table.extra_args or ())),
         env=tuple({**(engine.env or {}), **(table.env or {})}.items()),
-        patience=Patience(**{key: stated[key] for key in _PATIENCE if key in stated}),
+        patience=_patience(stated),
         **{key: stated[key] for key in _AS_STATED if key in stated},
     )
 
@@ -145,6 +145,14 @@ def _pin(table: ModelTable) -> Pin | None:
         cards=tuple(stated.cards),
         settings=stated.settings,
     )
+
+
+def _patience(stated: dict[str, Any]) -> Patience:
+    given = Patience(**{key: stated[key] for key in _PATIENCE if key in stated})
+    if "hourly_restart_limit" in stated:
+        return given
+    # Who allows more failures in a row means more of them within the hour, too.
+    return replace(given, hourly_restart_limit=max(given.hourly_restart_limit, given.restart_limit))
 
 
 def _stated(table: EngineKeys) -> dict[str, Any]:

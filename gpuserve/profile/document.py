@@ -205,7 +205,7 @@ class EngineKeys(Table):
     hourly_restart_limit: Count | None = Field(
         None,
         description="Failures within an hour, in a row or not, after which a model is Failed. "
-        "Default: 20.",
+        "Default: 20, or restart_limit where that is more.",
     )
 
 

@@ -608,3 +608,13 @@ def test_wrong_words_about_who_is_told_are_refused(lines: str, where: str, words
     assert words in problem.message
     assert "SECRET" not in problem.message
     assert "ftp" not in problem.message
+
+
+def test_more_failures_in_a_row_mean_more_within_the_hour() -> None:
+    def hourly(lines: str) -> int:
+        (spec,) = load_text(MODEL + lines, path="/p.toml").models
+        return spec.patience.hourly_restart_limit
+
+    assert hourly("") == 20
+    assert hourly("restart_limit = 100") == 100
+    assert hourly("restart_limit = 100\nhourly_restart_limit = 7") == 7
