@@ -229,16 +229,31 @@ class Chaos:
         self.down = True
         await asyncio.to_thread(end)
         await asyncio.to_thread(self._wait_for_the_end)
-        await asyncio.to_thread(self.box.start, wait=False)
-        deadline_s = time.monotonic() + COMMAND_S
-        while not await self._serves():
-            if time.monotonic() > deadline_s:
-                self.violate("`up` did not bring the endpoint back")
-                break
-            await asyncio.sleep(0.1)
+        if not await self._start():
+            self.violate("`up` did not bring the endpoint back")
         window[1] = time.monotonic()
         self.invariants.forget()
         self.down = False
+
+    async def _start(self) -> bool:
+        """Run `up` until the endpoint answers; again, as a service manager would, if it refuses."""
+        deadline_s = time.monotonic() + COMMAND_S
+        await asyncio.to_thread(self.box.start, wait=False)
+        while not await self._serves():
+            if time.monotonic() > deadline_s:
+                return False
+            await asyncio.sleep(0.1)
+            if self.box.up is not None and self.box.up.poll() is not None:
+                _, said = await asyncio.to_thread(self.box.up.communicate)
+                told = [line for line in said.splitlines() if line.startswith("error")]
+                self.say(f"[{self.now_s:7.2f}] up: exit status {self.box.up.returncode}: {told}")
+                self.counts[f"command up: exit status {self.box.up.returncode}"] += 1
+                if self.box.up.returncode not in HONEST_STATUS or "Traceback" in said:
+                    self.violate(f"`up` ended with {self.box.up.returncode}: {said[-2000:]}")
+                await asyncio.sleep(1.0)
+                self.box.up = None
+                await asyncio.to_thread(self.box.start, wait=False)
+        return True
 
     def _wait_for_the_end(self) -> None:
         assert self.box.up is not None
@@ -274,12 +289,15 @@ class Chaos:
         await asyncio.to_thread(self._run_now, *words)
 
     def _run_now(self, *words: str) -> None:
+        begun_s = time.monotonic()
         try:
             done = self.box.instance.gpuserve(*words, timeout_s=COMMAND_S)
         except subprocess.TimeoutExpired:
             self.violate(f"`gpuserve {' '.join(words)}` did not end within {COMMAND_S:.0f} s")
             return
-        if done.returncode not in HONEST_STATUS or "Traceback" in done.stderr:
+        # What a command needs may be taken away under it when the whole instance is killed.
+        honest = done.returncode in HONEST_STATUS or self._overlap(self.outages, begun_s)
+        if not honest or "Traceback" in done.stderr:
             self.violate(
                 f"`gpuserve {' '.join(words)}` ended with {done.returncode}: {done.stderr[-2000:]}"
             )
@@ -302,9 +320,10 @@ class Chaos:
         """Hold a request's end against what was done meanwhile."""
         if outcome.kind in ("ok", "refused", "told"):
             return
-        excused = self._overlaps(self.outages, outcome)
+        excused = self._overlap(self.outages, outcome.began_s, outcome.ended_s)
         if outcome.kind == "cut":
-            excused = excused or self._overlaps(self.router_faults, outcome)
+            faults = self.router_faults
+            excused = excused or self._overlap(faults, outcome.began_s, outcome.ended_s)
         if not excused:
             began_s, took_s = outcome.began_s - self.began_s, outcome.ended_s - outcome.began_s
             self.violate(
@@ -312,11 +331,13 @@ class Chaos:
                 f"{outcome.detail}"
             )
 
-    def _overlaps(self, windows: list[list[float | None]], outcome: Outcome) -> bool:
+    def _overlap(
+        self, windows: list[list[float | None]], began_s: float, ended_s: float | None = None
+    ) -> bool:
+        """Return whether one of *windows* lies between *began_s* and *ended_s* (now)."""
+        ended_s = time.monotonic() if ended_s is None else ended_s
         return any(
-            begin is not None
-            and outcome.ended_s >= begin
-            and (end is None or outcome.began_s <= end)
+            begin is not None and ended_s >= begin and (end is None or began_s <= end)
             for begin, end in windows
         )
 

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gpuserve import jsonvalues
 from gpuserve.controller import policies
@@ -367,20 +367,28 @@ def _launch(plan: Plan, name: str) -> Launch:
     return next(launch for launch in plan.launches if launch.name == name)
 
 
+def _answer(status: int | None, output: bytes, said: bytes) -> Any:
+    """Return what a check has found; raises ValueError with how it ended if it has not."""
+    if status == 0:
+        return json.loads(output)
+    lines = said.decode(errors="replace").strip().splitlines()
+    raise ValueError(f"it ended with status {status}" + (f": {lines[-1]}" if lines else ""))
+
+
 async def _propose(run_dir: RunDir, profile: Path) -> Proposal:
     """Check *profile* in a process of its own; a check that hangs or dies refuses it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "gpuserve.daemon.propose", str(run_dir.path), str(profile)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         env=dict(os.environ),
         preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )
     try:
         async with asyncio.timeout(CHECK_S):
-            output, _ = await process.communicate()
-        found = json.loads(output)
+            output, said = await process.communicate()
+        found = _answer(process.returncode, output, said)
         problems = jsonvalues.build(tuple[Problem, ...], found["problems"])
         plan = jsonvalues.build(Plan | None, found["plan"])
         status = int(found["exit_status"])

@@ -17,14 +17,21 @@ def _hold() -> None:
         signal.pause()
 
 
-def _follow_keeper() -> None:
-    # The keeper's death ends the engines too; a router left behind would hold the port.
-    from gpuserve.machine.kernel import die_with_parent
+def _follow_keeper(path: Path) -> bool:
+    """Have the kernel end this process with the keeper; return whether the keeper still lives.
 
-    parent = os.getppid()
+    The keeper's death ends the engines too; a router left behind would hold the port. It may
+    have died before this line: then our parent is another process, which lives for ever.
+    """
+    from gpuserve.machine import instance
+    from gpuserve.machine.kernel import die_with_parent
+    from gpuserve.rundir import RunDir
+
     die_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
+    if "SUPERVISOR_ENABLED" not in os.environ:
+        return True  # started by hand
+    found = instance.read(RunDir(path))
+    return found is not None and found.keeper_pid == os.getppid()
 
 
 def main() -> int:
@@ -34,13 +41,15 @@ def main() -> int:
     if len(words) != 2 or not words[1].isdecimal():
         print("usage: python -m gpuserve.router [--aiohttp-only] RUN_DIR SLOT", file=sys.stderr)
         return 2
-    slot = int(words[1])
-    _follow_keeper()
+    path, slot = Path(words[0]), int(words[1])
+    if not _follow_keeper(path):
+        print(f"router {slot}: the keeper has ended", file=sys.stderr)
+        return 70
     if slot == 0:
         _hold()
     from gpuserve.router.worker import run
 
-    return run(Path(words[0]), slot, fast=fast)
+    return run(path, slot, fast=fast)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,17 @@
 import itertools
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 import pytest
 
+from gpuserve.machine.instance import Instance, write
+from gpuserve.rundir import RunDir
 from scripts.leftovers import is_alive
 from tests.e2e.instance import until
 from tests.faults.conftest import ROLES, TREE, Lab, ended
@@ -111,3 +117,32 @@ def test_a_killed_keeper_leaves_nothing_whoever_dies_with_it(lab: Lab, order: st
     lab.box.must_be_gone()
     lab.box.start()
     assert lab.box.chat("coder").status == 200
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_router_whose_keeper_died_before_it_could_ask_ends(tmp_path: Path, slot: int) -> None:
+    """Else it would be nobody's, and hold the port against the next instance."""
+    keeper = Instance(
+        keeper_pid=os.getpid() + 1,  # whoever it was, it is not our parent
+        keeper_start_ticks=0,
+        profile="",
+        url="",
+        started_unix_s=0.0,
+        version="",
+    )
+    run_dir = RunDir(tmp_path)
+    write(run_dir, keeper)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "gpuserve.router", str(tmp_path), str(slot)],
+            stdin=listening.fileno(),
+            env=os.environ | {"SUPERVISOR_ENABLED": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 70
+    assert "the keeper has ended" in done.stderr
