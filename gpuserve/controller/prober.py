@@ -98,7 +98,7 @@ class Prober:
 
     async def _with_traffic(self, reading: Reading) -> Reading:
         """Add what the routers have going; where they do not say, nothing has changed."""
-        tallies = await self._routers.tallies()
+        tallies = await self._routers.recent_tallies()
         if tallies is None:
             return replace(reading, received_bytes=self._watch.received_bytes)
         tally = tallies.get(self._replica.name)

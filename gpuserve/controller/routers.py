@@ -1,6 +1,7 @@
 """The router slots as the controller sees them: told of changes, asked what is in flight."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from gpuserve.rundir import RunDir
 
 # A worker answers within milliseconds; one that does not must not hold up a decision.
 TIMEOUT_S = 1.0
+# Each engine's prober asks for what goes on with all of them: they share an answer.
+RECENT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Routers:
     def __init__(self, run_dir: RunDir, slots: Iterable[int]) -> None:
         self._run_dir = run_dir
         self._slots = tuple(slots)
+        self._recent: tuple[float, dict[str, Tally] | None] | None = None
 
     async def reload(self, table: bytes) -> None:
         """Give every worker the new table. One that misses it sees routing.json by itself."""
@@ -62,6 +66,13 @@ class Routers:
                 )
         return total
 
+    async def recent_tallies(self) -> dict[str, Tally] | None:
+        """Return `tallies` of now or of up to RECENT_S ago: good for progress, not for an end."""
+        now_s = time.monotonic()
+        if self._recent is None or now_s - self._recent[0] >= RECENT_S:
+            self._recent = (now_s, await self.tallies())
+        return self._recent[1]
+
     async def _call_all(
         self, method: str, path: str, body: bytes | None = None
     ) -> dict[int, dict[str, Any] | None]:
@@ -74,6 +85,8 @@ class Routers:
     ) -> dict[str, Any] | None:
         """Return the worker's answer, {} if there is no such worker, None if it is silent."""
         socket = self._run_dir.router_socket(slot)
+        if not socket.exists():
+            return {}  # spares do not run as a rule; that costs less than a failed connection
         connector = aiohttp.UnixConnector(str(socket), force_close=True)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
