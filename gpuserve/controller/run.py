@@ -57,7 +57,7 @@ from gpuserve.machine.files import overwrite_file, replace_file
 from gpuserve.machine.instance import Instance, release
 from gpuserve.machine.instance import write as write_instance
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
-from gpuserve.machine.processes import descendants, everything, read
+from gpuserve.machine.processes import Process, descendants, everything, read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
@@ -180,6 +180,10 @@ class Controller:
             kept = await asyncio.to_thread(self._keeper.processes)
         except (KeeperGone, KeeperStopping):
             return 0
+        return await self._end_strays(table, kept)
+
+    async def _end_strays(self, table: dict[int, Process], kept: dict[str, KeptProcess]) -> int:
+        """End what *table*, read before *kept* was asked for, has and nobody knows."""
         known = {process.pid for process in kept.values()} | set(self.instance.children)
         seen = self._family() if self.keeper_pid == 1 else None
         found = strays.find(self.keeper_pid, known, table, seen)
@@ -514,6 +518,7 @@ class Controller:
             if os.getppid() != self.keeper_pid:
                 await self._told_to_end()
                 return
+            table = everything()
             try:
                 kept = await asyncio.to_thread(self._keeper.processes)
             except (KeeperGone, KeeperStopping):
@@ -521,13 +526,13 @@ class Controller:
             self._service.ping_watchdog()
             self.audit.flush()
             self._tell_faults()
-            self._remember_families()
+            self._remember_families(table)
             if not self.stopping:
                 await self._start_routers(kept)
                 await self._replace_hung_routers(kept)
                 if not self.reloader.busy:
                     await self._end_unplanned(kept)
-                await self.end_strays()
+                await self._end_strays(table, kept)
 
     async def _replace_hung_routers(self, kept: dict[str, KeptProcess]) -> None:
         """Kill a worker that has not answered for HUNG_LOOKS looks; the keeper starts another."""
@@ -542,12 +547,11 @@ class Controller:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
 
-    def _remember_families(self) -> None:
+    def _remember_families(self, table: dict[int, Process]) -> None:
         """Note what is below the shims now, for the time when a shim is gone.
 
         Also on disk, for an `up` after everything was killed at once.
         """
-        table = everything()
         shims = [replica.shim_pid for replica in self.replicas.values() if replica.shim_pid]
         below = {(p.pid, p.start_ticks) for pid in shims for p in descendants(pid, table)}
         still = {(p.pid, p.start_ticks) for p in table.values()}
