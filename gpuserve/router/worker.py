@@ -138,9 +138,11 @@ class Worker:
             await fast.cut(_CUT_TIMEOUT_S)
 
     async def _drained(self) -> None:
+        # Together: connections that the fast path has lent are the other side's to close.
+        ending = [self._public.shutdown(None)]
         if self._fast is not None:
-            await self._fast.drain()
-        await self._public.shutdown(None)
+            ending.append(self._fast.drain())
+        await asyncio.gather(*ending)
 
     async def _open_control(self, inside: web.Server) -> asyncio.Server:
         path = self._control_path

@@ -44,7 +44,8 @@ def model_in(raw: bytes, start: int = 0) -> str | None:
     else:
         doubt = raw.find(_TOKEN, at + 7) >= 0 or raw.find(_ESCAPE, start) >= 0
     # With a NUL, parsers take it for UTF-16 or UTF-32 (json.detect_encoding).
-    if doubt or _OPEN.match(raw, start) is None or not raw[start + 1]:
+    opened = raw[start] == 123 or _OPEN.match(raw, start) is not None
+    if doubt or not opened or not raw[start + 1]:
         return None
     after = found.end()
     if len(raw) - after < at - start:

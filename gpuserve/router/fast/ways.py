@@ -7,7 +7,7 @@ from gpuserve.router import headers
 from gpuserve.router.apierrors import Api, api_of
 from gpuserve.router.counts import Counts, ModelCounts
 from gpuserve.router.decide import need_from
-from gpuserve.router.fast.pool import Pool, address_of
+from gpuserve.router.fast.pool import Address, Pool, address_of
 from gpuserve.router.front import STARTING
 from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
@@ -86,6 +86,7 @@ class Ways:
         self._table: RoutingTable | None = None
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
+        self._addresses: dict[tuple[str, str | None], Address | None] = {}
         self._named: dict[tuple[str, str], Way] = {}
         self._by_header = False  # rules look at headers, which are not read here
 
@@ -143,6 +144,8 @@ class Ways:
     def _renew(self, table: RoutingTable) -> None:
         self._table = table
         self._named.clear()
+        places = {(upstream.url, upstream.socket) for upstream in table.upstreams}
+        self._addresses = {p: a for p, a in self._addresses.items() if p in places}
         self._by_header = any(rule.header for rule in table.routing.rules)
         names = {upstream.name for upstream in table.upstreams}
         for name in [n for n in self._pools if n not in names]:
@@ -153,11 +156,14 @@ class Ways:
         if any(getattr(choice, name) != otherwise for name, otherwise in _OTHERWISE):
             return None
         upstream = choice.upstream
-        address = address_of(upstream)
+        place = (upstream.url, upstream.socket)
+        if place not in self._addresses:
+            self._addresses[place] = address_of(upstream)
+        address = self._addresses[place]
         if address is None:
             return None
         pool = self._pools.get(upstream.name)
-        if pool is None or pool.address != address:
+        if pool is None or pool.address is not address:
             self._retire(upstream.name)
             tally = self._links.tallies.setdefault(upstream.name, Tally())
             pool = self._pools[upstream.name] = Pool(upstream.name, address, tally, self._now)

@@ -120,6 +120,20 @@ async def test_a_worker_that_is_killed_loses_its_own_connections_only(pair: Box)
     assert "gpuserve_router_workers 1.0" in text
 
 
+async def test_metrics_tell_what_the_router_adds_and_how_it_reaches_its_upstreams(
+    pair: Box,
+) -> None:
+    for _ in range(3):
+        await pair.chat(model="chat")
+    text = (await pair.get("/metrics")).body.decode()
+    kept = "gpuserve_router_upstream_connections_total"
+    assert f'{kept}{{kind="new",upstream="chat"}} 1.0' in text
+    assert f'{kept}{{kind="reused",upstream="chat"}} 2.0' in text
+    assert 'gpuserve_router_retries_total{upstream="chat"} 0.0' in text
+    assert "gpuserve_router_added_seconds_count 3.0" in text
+    assert "gpuserve_router_decision_seconds_count 3.0" in text
+
+
 async def test_metrics_leave_out_a_worker_that_was_killed(pair: Box) -> None:
     second = await pair.worker(2)
     second.kill()

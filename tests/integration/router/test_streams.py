@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 
 import pytest
@@ -160,6 +161,26 @@ async def test_a_drained_worker_refuses_newcomers_and_finishes_its_stream(pair: 
         assert await answer.content.read() == b""
     assert await asyncio.wait_for(worker.wait(), 10) == 0
     assert not pair.run_dir.router_socket(1).exists()
+
+
+async def test_kept_connections_do_not_keep_a_drained_worker(pair: Box) -> None:
+    host, port = pair.listening.getsockname()
+    health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    body = b'{"model":"chat","prompt":"x"}'
+    asked = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    asked += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    for sent in (b"", health, asked, health + asked, asked + health):
+        reader, writer = await asyncio.open_connection(host, port)
+        pair.stack.callback(writer.close)
+        writer.write(sent)
+        for _ in range(sent.count(b"HTTP/1.1")):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert head.startswith(b"HTTP/1.1 200")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+    await pair.control("POST", "/drain")
+    assert await asyncio.wait_for(pair.workers[1].wait(), 10) == 0
 
 
 async def test_sigterm_lets_the_stream_finish_and_a_second_one_hurries(pair: Box) -> None:
