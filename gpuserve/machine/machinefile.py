@@ -13,6 +13,7 @@ from gpuserve.readings import Gpu, Host, Machine
 from gpuserve.units import GIB
 
 _SHORTHAND = re.compile(r"(?P<name>.*?)(?::(?P<count>\d+))?", re.DOTALL)
+_VERSION = re.compile(r"v?\d+\.\d+")
 _MOST_GPUS = 64
 _KEYS = {
     "": {"gpu", "host"},
@@ -106,7 +107,8 @@ def _problems(tables: dict[str, Any], source: Source) -> list[Problem]:
     found += _number_problems(host, "host", ("ram_gib", "cpus"), source)
     if isinstance(host.get("cpus"), float):
         found.append(source.problem("host.cpus", "expected a whole number"))
-    if not isinstance(host.get("vllm_version", ""), str):
+    version = host.get("vllm_version", "0.0")
+    if not isinstance(version, str) or not _VERSION.match(version):
         found.append(source.problem("host.vllm_version", 'expected a string such as "0.33.0"'))
     return found
 

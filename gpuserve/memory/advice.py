@@ -27,13 +27,15 @@ _AWQ = Quantization(method="awq", bits=4, group_size=128, zero_points=True)
 
 
 def shortfall_problems(
-    profile: Profile, facts: Facts, report: FitReport, fits: Fits
+    profile: Profile, facts: Facts, report: FitReport, fits: Fits, later: Fits
 ) -> tuple[Problem, ...]:
     """Return one problem for each shortfall of *report*; `fits` tries a changed profile.
 
-    With many models only those that lack most are tried, so that the answer comes soon.
+    `later` tries it on the whole hardware, and is asked where nothing fits beside what others hold
+    now. With many models only those that lack most are tried, so that the answer comes soon.
     """
-    trials = _Trials(fits, _PLACED_AT_MOST // max(1, len(profile.models)))
+    most = _PLACED_AT_MOST // max(1, len(profile.models))
+    trials, trials_later = _Trials(fits, most), _Trials(later, most)
     found: list[tuple[int, Problem]] = []
     seen: set[str] = set()
     for short in sorted(report.shortfalls, key=lambda s: -s.short_bytes):
@@ -46,7 +48,11 @@ def shortfall_problems(
         if not short.now and trials.left <= 0:
             hint = "no change was tried for it: many models are short, begin with the others"
         elif not short.now:
-            hint = "; or ".join(_changes(profile, facts, spec, short, report, trials)) or hint
+            changes = "; or ".join(_changes(profile, facts, spec, short, report, trials))
+            if not changes and any(s.gpu.free_bytes < s.gpu.total_bytes for s in report.gpus):
+                changes = "; or ".join(_changes(profile, facts, spec, short, report, trials_later))
+                changes = changes and f"when nobody else holds memory: {changes}"
+            hint = changes or hint
         problem = Problem(
             where=f"model[{spec.index}]",
             message=_sentence(short, report) + _shares(profile, short, report),

@@ -45,7 +45,11 @@ def assess(profile: Profile, facts: Facts, machine: Machine, device: Device) -> 
         close = tuple(cautions(engines_of(profile, facts, device), report.grants))
         return replace(report, problems=report.problems + close)
     advice = shortfall_problems(
-        profile, facts, report, lambda other, known: _fits(other, known, machine, device)
+        profile,
+        facts,
+        report,
+        lambda other, known: _fits(other, known, machine, device),
+        lambda other, known: _fits(other, known, _freed(machine), device),
     )
     return replace(report, problems=report.problems + advice)
 
@@ -61,6 +65,11 @@ def _fits(profile: Profile, facts: Facts, machine: Machine, device: Device) -> b
         return report.verdict not in {"does_not_fit", "not_now"}
     rooms = rooms_now(machine.gpus, profile.upstreams)
     return not place(engines_of(profile, facts, device), rooms).shortfalls
+
+
+def _freed(machine: Machine) -> Machine:
+    gpus = tuple(replace(gpu, free_bytes=gpu.total_bytes) for gpu in machine.gpus)
+    return replace(machine, gpus=gpus)
 
 
 def _on_host(

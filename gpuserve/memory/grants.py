@@ -63,7 +63,8 @@ def charges(
             if charge.elastic:
                 # It may take more than the median; sharing that out would make it risky.
                 left[index] -= engine.margin_bytes
-    pools = fair_pools(sharing, layout, left)
+    totals = {index: room.gpu.total_bytes for index, room in rooms.items()}
+    pools = fair_pools(sharing, layout, left, totals)
     for engine in sharing:
         name = engine.spec.name
         done[name] = _shared(engine, layout[name], rooms, pools.get(name, 0))
@@ -155,9 +156,9 @@ def _shared(engine: Engine, gpus: tuple[int, ...], rooms: Mapping[int, Room], po
         budget = engine.least_bytes
         fraction = max((fraction_up(card, budget) for card in cards), default=0.0)
     else:
-        # Rounded down, because what is left is all there is.
+        # Rounded down, because what is left is all there is. The pool is of the smallest card.
         budget = engine.fixed_bytes + pool
-        fraction = min((fraction_down(card, budget) for card in cards), default=0.0)
+        fraction = max((fraction_down(card, budget) for card in cards), default=0.0)
     budgets = tuple(charged_bytes(card, fraction) for card in cards)
     return Charge(
         engine=engine,

@@ -85,6 +85,7 @@ def test_a_machine_without_gpus_states_its_ram(tmp_path: Path) -> None:
         ("[host]\ncpus = 2\n", "", "describes nothing"),
         ("host = 1\n", "host", "a table"),
         ("[host]\nram_gib = 1\nvllm_version = 33\n", "host.vllm_version", "0.33.0"),
+        ('[host]\nram_gib = 1\nvllm_version = "banana"\n', "host.vllm_version", "0.33.0"),
         ("[[gpus]]\n", "gpus", "unknown key"),
     ],
 )

@@ -291,3 +291,25 @@ def test_two_engines_at_88_percent_are_told_why_they_cannot_share_a_card() -> No
     assert "of the whole card, not of what is left (0.88 + 0.88 = 1.76)" in problem.message
     alone = assessed(profile(models[0]), {"a": awq(MISTRAL)}, machine(card(80.0, free_gib=4.0)))
     assert not any("whole card" in p.message for p in alone.problems)
+
+
+def test_ranks_that_share_what_is_left_have_the_cache_that_their_smallest_card_holds() -> None:
+    box = machine(card(22.03, index=0), card(94.97, index=1))
+    wide = model("a", tensor_parallel_size=2, gpus=(0, 1), max_model_len=8192)
+    alone = assessed(profile(wide), {"a": QWEN_7B}, box)
+    assert alone.verdict == "fits"
+    assert 0 <= alone.gpus[0].left_bytes / GIB <= 0.33
+    beside = model("b", gpus=(1,), max_model_len=8192)
+    both = assessed(profile(wide, beside), {"a": QWEN_7B, "b": QWEN_7B}, box)
+    assert both.verdict == "fits"
+    assert all(share.left_bytes >= 0 for share in both.gpus)
+
+
+def test_a_card_too_small_for_a_demand_names_changes_that_fit_it_once_it_is_free() -> None:
+    spec = model("a", demand=Demand(context_tokens=8192, concurrency=40), max_model_len=8192)
+    busy = machine(card(22.03, free_gib=5))
+    report = assessed(profile(spec), {"a": QWEN_7B}, busy)
+    assert report.verdict == "does_not_fit"
+    (problem,) = report.problems
+    assert problem.hint is not None
+    assert problem.hint.startswith("when nobody else holds memory: demand.context_tokens = ")
