@@ -95,7 +95,7 @@ _WORDINGS = (
     ),
     _wording(
         r"is not a valid model identifier|Invalid repository ID or local directory|"
-        r"RepositoryNotFoundError|RevisionNotFoundError|"
+        r"Repo id must be in the form|RepositoryNotFoundError|RevisionNotFoundError|"
         r"HFValidationError|does not appear to have a file named|Cannot find any model weights|"
         r"Cannot find model weights|404 Client Error|No such file or directory: .*config\.json",
         "missing_model",

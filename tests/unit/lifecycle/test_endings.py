@@ -77,6 +77,14 @@ WORDS = [
         "hopeless",
     ),
     (
+        (
+            "OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': "
+            "'/nonexistent/dir'. Use `repo_type` argument if needed."
+        ),
+        "missing_model",
+        "hopeless",
+    ),
+    (
         "RuntimeError: Cannot find any model weights with `/srv/models/empty`",
         "missing_model",
         "hopeless",
