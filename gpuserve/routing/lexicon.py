@@ -14,6 +14,7 @@ MAKE, THING = "make", "thing"
 # How many words behind the verb the thing may stand: "write a short and fast function".
 _REACH = 6
 _STEM_CHARS = range(7, 1, -1)
+_SURE_CHARS = 4
 # Articles and conjunctions that Arabic and Hebrew write together with the word.
 _PREFIXES = ("ال", "وال", "بال", "و", "ب", "ل", "ה", "ב", "ל", "ו", "ש", "מ")
 
@@ -90,14 +91,17 @@ def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[Hit]:
 
 
 def _stem(word: str, stems: Mapping[str, str]) -> str | None:
-    for size in _STEM_CHARS:
-        if word[:size] in stems:
-            return word[:size]
-    if "֐" <= word[0] <= "ۿ":
+    found = _beginning(word, stems)
+    if found is None and "֐" <= word[0] <= "ۿ":
         for prefix in _PREFIXES:
             if word.startswith(prefix) and len(word) > len(prefix) + 2:
-                bare = word[len(prefix) :]
-                for size in _STEM_CHARS:
-                    if bare[:size] in stems:
-                        return bare[:size]
+                found = found or _beginning(word[len(prefix) :], stems)
+    return found
+
+
+def _beginning(word: str, stems: Mapping[str, str]) -> str | None:
+    """Return the longest of *stems* that *word* begins with; a short one needs a short word."""
+    for size in _STEM_CHARS:
+        if word[:size] in stems and (size >= _SURE_CHARS or len(word) <= size + 2):
+            return word[:size]
     return None

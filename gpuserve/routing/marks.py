@@ -29,9 +29,6 @@ _FIXED: tuple[tuple[str, str], ...] = (
     ("\tat ", "stack trace"),
     ("    at ", "stack trace"),
     ('  File "', "stack trace"),
-    ("\n- ", "bullets"),
-    ("\n1. ", "numbers"),
-    ("\n\n", "paragraphs"),
     ("\\frac", "formula"),
     ("\\sqrt", "formula"),
     ("\\mathbb", "formula"),
@@ -43,6 +40,7 @@ _PROSE_FENCES = frozenset(("text", "txt", "markdown", "md", "quote", "json", "cs
 _CAMEL = re.compile(r"[a-z][A-Z][a-z]")
 # How often a letter is looked at with its neighbours before the search is given up.
 _LOOKS = 8
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _BEFORE_PATH = frozenset(" \n\t~.\"'=(`:>")
 
 
@@ -63,11 +61,11 @@ def _looked_for(text: str) -> Iterator[str]:
             yield f"fence{' of code' if language else ''}"
     elif "`" in text:
         yield "backtick"
-    if _any(text, "(", _follows_word):
+    if _any(text, "(", _follows_name):
         yield "call"
     if _any(text, "[", _follows_word):
         yield "subscript"
-    if _any(text, "_", _follows_word):
+    if _any(text, "_", _joins_words):
         yield "snake_case"
     if _any(text, "Error", _follows_letter) or _any(text, "Exception", _follows_letter):
         yield "error type"
@@ -93,6 +91,16 @@ def _any(text: str, fixed: str, test: Callable[[str, int], bool]) -> bool:
 
 def _follows_word(text: str, at: int) -> bool:
     return at > 0 and (text[at - 1].isalnum() or text[at - 1] in "_)]")
+
+
+def _follows_name(text: str, at: int) -> bool:
+    """Whether a name of two letters or more stands before: `f(x)` is mathematics."""
+    return at > 1 and text[at - 1] in _NAME and text[at - 2] in _NAME
+
+
+def _joins_words(text: str, at: int) -> bool:
+    """Whether two letters or more stand on both sides: `a_3` is mathematics."""
+    return at > 1 and text[at - 2 : at].isalnum() and text[at + 1 : at + 3].isalpha()
 
 
 def _follows_letter(text: str, at: int) -> bool:

@@ -149,6 +149,8 @@ def lexicon_of(classes: Iterable[tuple[str, Iterable[str]]]) -> Lexicon:
                 if group in together:
                     together[group].update(tokens[:1])
                 elif kind == "pair":
+                    if len(tokens) > 2:
+                        raise ValueError(f"{form!r} has more than two tokens: {tokens}")
                     pairs.setdefault((tokens[0], tokens[1]), group)
                 else:
                     kinds[kind].setdefault(form, group)
