@@ -125,25 +125,38 @@ def folds_of(sources: Sequence[str], count: int = FOLDS) -> list[int]:
     return [fold[source] for source in sources]
 
 
-def held_out(sample: Sample, lexicon: Lexicon) -> list[float]:
-    """Return each row's margin by the weights that its fold's sources had no part in."""
-    folds = folds_of(sample.sources)
-    scores = [0.0] * len(folds)
-    for fold in range(FOLDS):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """What the sources outside a fold teach, and the margins that it gives the rows inside."""
+
+    space: Space
+    weights: Sequence[float]
+    rows: Sequence[int]
+    margins: Sequence[float]
+
+
+def held_out(sample: Sample, lexicon: Lexicon, folds: Sequence[int]) -> list[Fold]:
+    """Return each fold with the weights that its own sources had no part in."""
+    found = []
+    for fold in sorted(set(folds)):
         own = [i for i, f in enumerate(folds) if f == fold]
-        rest = sample.part([i for i, f in enumerate(folds) if f != fold])
-        if not own or len(set(rest.code)) < 2:
-            continue
-        space, weights = fit(rest, lexicon)
-        examples = [space.example(sample.observed[i]) for i in own]
-        for i, score in zip(own, margins(examples, weights), strict=True):
-            scores[i] = score
-    return scores
+        space, weights = fit(sample.part([i for i, f in enumerate(folds) if f != fold]), lexicon)
+        scores = margins([space.example(sample.observed[i]) for i in own], weights)
+        found.append(Fold(space=space, weights=weights, rows=own, margins=scores))
+    return found
+
+
+def calibrated(sample: Sample, folds: Sequence[Fold]) -> tuple[float, float]:
+    """Return slope and offset that make probabilities of the margins of *folds*."""
+    rows = [i for fold in folds for i in fold.rows]
+    scores = [score for fold in folds for score in fold.margins]
+    weights = balance(sample)
+    return platt(scores, [sample.code[i] for i in rows], [weights[i] for i in rows])
 
 
 def trained(sample: Sample, lexicon: Lexicon) -> Model:
     """Return the model of *sample*, its probabilities from what was held out by source."""
-    slope, offset = platt(held_out(sample, lexicon), sample.code, balance(sample))
+    slope, offset = calibrated(sample, held_out(sample, lexicon, folds_of(sample.sources)))
     space, weights = fit(sample, lexicon)
     return model_of(space, weights, slope, offset, lexicon)
 
