@@ -60,10 +60,12 @@ def report(title: str, scored: Sequence[Scored], least: int = LEAST_ROWS) -> str
     lines = [
         f"### {title}",
         "",
-        f"{len(scored):,} prompts of {len({one.row.source for one in scored})} sources, "
-        f"{len(scored) - len(alone):,} of them inside a conversation or a coding agent. Expected "
-        f"calibration error {calibration_error(scored):.1%}; {len(unsure(scored)) / len(scored):.1%} "
-        "unsure, counted as general.",
+        (
+            f"{len(scored):,} prompts of {len({one.row.source for one in scored})} sources, "
+            f"{len(scored) - len(alone):,} of them inside a conversation or a coding agent. "
+            f"Expected calibration error {calibration_error(scored):.1%}; "
+            f"{len(unsure(scored)) / len(scored):.1%} unsure, counted as general."
+        ),
         "",
         "| | prompts | accuracy | macro-F1 | code recall | general recall |",
         "|---|---|---|---|---|---|",
@@ -128,7 +130,9 @@ def main() -> int:
         found = rows_of([path])
         new = [row for row in found if row.source not in trained_on]
         if len(new) < len(found):
-            print(f"{path}: {len(found) - len(new)} rows of trained sources left out", file=sys.stderr)
+            print(
+                f"{path}: {len(found) - len(new)} rows of trained sources left out", file=sys.stderr
+            )
         scored = [Scored(row, _score(row)) for row in new]
         if scored:
             told.append(report(f"{path.name}, by the shipped table", scored, asked.least))

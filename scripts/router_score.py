@@ -44,31 +44,25 @@ class Figures:
 
 def figures(scored: Sequence[Scored], says: Says = lambda one: one.says_code) -> Figures:
     """Return the figures of *scored*, which must not be empty."""
-    table: defaultdict[tuple[bool, bool], int] = defaultdict(int)
-    for one in scored:
-        table[one.row.code, says(one)] += 1
-
-    def recall(label: bool) -> float | None:
-        whole = table[label, True] + table[label, False]
-        return table[label, label] / whole if whole else None
-
-    def f1(label: bool) -> float:
-        hits = table[label, label]
-        whole = 2 * hits + table[label, not label] + table[not label, label]
-        return 2 * hits / whole if whole else 1.0
-
-    right = table[True, True] + table[False, False]
+    code = [says(one) for one in scored if one.row.code]
+    general = [not says(one) for one in scored if not one.row.code]
+    found, kept = sum(code), sum(general)
+    wrong = len(scored) - found - kept
     return Figures(
         rows=len(scored),
-        accuracy=right / len(scored),
-        macro_f1=(f1(True) + f1(False)) / 2,
-        code_recall=recall(True),
-        general_recall=recall(False),
+        accuracy=(found + kept) / len(scored),
+        macro_f1=(_f1(found, wrong) + _f1(kept, wrong)) / 2,
+        code_recall=found / len(code) if code else None,
+        general_recall=kept / len(general) if general else None,
     )
 
 
+def _f1(hits: int, wrong: int) -> float:
+    return 2 * hits / (2 * hits + wrong) if hits or wrong else 1.0
+
+
 def calibration_error(scored: Sequence[Scored]) -> float:
-    """Return the expected calibration error over ten bins of equal width (Guo et al., ICML 2017)."""
+    """Return the expected calibration error over ten equal bins (Guo et al., ICML 2017)."""
     bins: defaultdict[int, list[Scored]] = defaultdict(list)
     for one in scored:
         bins[min(_BINS - 1, int(one.score * _BINS))].append(one)

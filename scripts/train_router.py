@@ -7,6 +7,7 @@ Trains on the corpus in scripts/router_corpus, by source, without its check set.
 """
 
 import argparse
+import hashlib
 import sys
 import time
 from collections import Counter, defaultdict
@@ -22,6 +23,8 @@ from gpuserve.routing.turns import Turns
 from scripts.router_fit import fitted, margins, platt
 from scripts.router_rows import Row, rows_of, training_files
 from scripts.router_space import (
+    LEXICON,
+    LEXICON_FILES,
     Space,
     heaviest,
     lexicon_entries,
@@ -35,6 +38,7 @@ OUT = Path(__file__).resolve().parent.parent / "gpuserve" / TABLE
 ABOUT = (
     "What the router's classifier goes by: docs/router-classifier.md says how it is used and made.",
     "Made by scripts/train_router; do not edit. Log-odds in hundredths, above zero for code.",
+    "Inputs: {digest}",
 )
 # All four from cross-validation by source, where they are flat: half or double changes little.
 COST = 0.3
@@ -161,6 +165,14 @@ def trained(sample: Sample, lexicon: Lexicon) -> Model:
     return model_of(space, weights, slope, offset, lexicon)
 
 
+def inputs_digest() -> str:
+    """Return the SHA-256 of all that the table is made from: the corpus and the lexicon."""
+    digest = hashlib.sha256()
+    for path in (*training_files(), *(LEXICON / name for name in LEXICON_FILES)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def main() -> int:
     """Train, and write or compare the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -170,7 +182,8 @@ def main() -> int:
     lexicon = read_lexicon()
     sample = sample_of(rows_of(training_files()), lexicon)
     print(f"{len(sample.code)} rows of {len(set(sample.sources))} sources", file=sys.stderr)
-    table = written(trained(sample, lexicon), lexicon_entries(), ABOUT)
+    about = [line.format(digest=inputs_digest()) for line in ABOUT]
+    table = written(trained(sample, lexicon), lexicon_entries(), about)
     took = time.monotonic() - began
     print(f"{len(table.encode()):,} bytes after {took:.0f} s", file=sys.stderr)
     if asked.check:

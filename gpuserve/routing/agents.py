@@ -51,6 +51,34 @@ _SIGNATURES: tuple[tuple[str, float], ...] = (
     ("software developer", 3.0),
     ("expert programmer", 3.0),
     ("senior developer", 3.0),
+    ("developer", 2.0),
+    ("senior engineer", 3.0),
+    ("programming", 2.5),
+    ("coding", 2.5),
+    ("terminal agent", 4.0),
+    ("terminal", 1.5),
+    ("the editor", 2.0),
+    ("vs code", 4.0),
+    ("vscode", 4.0),
+    ("edit block", 4.0),
+    ("edit tool", 3.0),
+    ("code change", 3.0),
+    ("patch", 1.5),
+    ("diff", 1.5),
+    ("commit", 1.5),
+    ("compil", 1.5),
+    ("refactor", 2.5),
+    ("lockfile", 2.0),
+    ("/repo", 3.0),
+    (" repo ", 2.5),
+    ("read-only sql", 3.0),
+    ("run_sql", 4.0),
+    (" sql", 2.0),
+    ("python", 1.5),
+    ("javascript", 2.0),
+    ("typescript", 2.0),
+    ("bash", 2.0),
+    ("git ", 2.0),
     ("codebase", 3.0),
     ("code base", 2.0),
     ("source code", 2.0),
@@ -73,9 +101,39 @@ _SIGNATURES: tuple[tuple[str, float], ...] = (
     ("edit files", 2.0),
     ("编程助手", 5.0),
     ("代码助手", 5.0),
-    ("代码库", 3.0),
-    ("コーディング", 3.0),
-    ("ассистент программиста", 5.0),
+    ("编程", 3.0),
+    ("代码", 3.0),
+    ("仓库", 2.0),
+    ("程式", 2.5),
+    ("コーディング", 4.0),
+    ("コード", 2.5),
+    ("リポジトリ", 3.0),
+    ("プログラミング", 3.0),
+    ("코딩", 4.0),
+    ("코드", 2.5),
+    ("프로그래밍", 3.0),
+    ("программист", 4.0),
+    ("программирован", 3.0),
+    ("репозитори", 3.0),
+    ("код", 1.5),
+    ("programmier", 4.0),
+    ("quellcode", 3.0),
+    ("programación", 4.0),
+    ("programador", 3.0),
+    ("código", 2.5),
+    ("repositorio", 3.0),
+    ("programação", 4.0),
+    ("repositório", 3.0),
+    ("agent de développement", 4.0),
+    ("développeur", 3.0),
+    ("programmation", 4.0),
+    ("dépôt", 2.0),
+    ("programmazione", 4.0),
+    ("codice", 2.0),
+    ("programlama", 3.0),
+    ("programist", 3.0),
+    ("lập trình", 3.0),
+    ("برمج", 3.0),
 )
 # Functions that a coding agent brings along, and nobody else.
 _TOOL_NAMES = """
@@ -87,16 +145,20 @@ _TOOL_NAMES = """
     git_diff git_status git_commit git_log run_tests execute_bash execute_ipython_cell
     replace_string_in_file run_in_terminal local_shell shell_command get_errors list_dir view_file
     edit read_file open_file semantic_search get_diagnostics read_lints todo_write todowrite
-    update_plan exec_command write_stdin browser_action find_symbol get_symbols_overview
+    update_plan exec_command write_stdin browser_action find_symbol get_symbols_overview view cat sh
+    patch run_sql execute_sql sql_query execute_query run_code execute_code run_python compile lint
+    leer_archivo editar_archivo lesen
 """
 _TOOLS = frozenset(_TOOL_NAMES.split())
+# No strong signature is without one of these; most turns have none and need no longer look.
+_HINTS = ("<", "[", "agent", "/replace", "cline", "claude", "codex", "vscode", "assistant", "助手")
 _MOST = 7.0
 _TOOL = 5.0
 
 
 def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
     """Return what speaks for a coding agent in a system prompt and names of tools, in log-odds."""
-    terms = dict(_signatures(window(system).lower())) if system else {}
+    terms = dict(_signatures(f" {window(system).lower()} ")) if system else {}
     for name in tools:
         if name.lower() in _TOOLS:
             terms[f"tool {name}"] = _TOOL
@@ -106,10 +168,9 @@ def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
 
 def turn_terms(lowered: str) -> dict[str, float]:
     """Return what speaks for a coding agent in the *lowered* text of a user's turn."""
-    if "<" not in lowered and "[" not in lowered and "/replace" not in lowered:
+    if not any(hint in lowered for hint in _HINTS):
         return {}
-    strong = (s for s in _signatures(lowered) if s[0][0] in "<[#s" and s[1] >= _TOOL)
-    return _capped(dict(strong))
+    return _capped({name: weight for name, weight in _signatures(lowered) if weight >= _TOOL})
 
 
 def _signatures(lowered: str) -> Iterator[tuple[str, float]]:

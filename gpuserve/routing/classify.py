@@ -66,7 +66,7 @@ def classify(
     if agent:
         total += sum(agent.values())
         terms |= {f"system: {name}": weight for name, weight in agent.items()}
-    agent = turn_terms(seen.lowered)
+    agent = turn_terms("\n".join((seen.lowered, *turns.earlier)).lower())
     if agent:
         total += sum(agent.values())
         terms |= agent

@@ -25,8 +25,8 @@ class Turns:
     """What was said last by the user, before that, and by the one who set the scene.
 
     `earlier` are the user's turns before the last, the latest first, `reply` is what the assistant
-    said before the last; both shortened. `tools` are the names of the functions
-    on offer. `answers_tool` is whether the request passes on what a tool returned.
+    said before the last; both shortened. `tools` are the names of the functions on offer and of
+    those that were called. `answers_tool` is whether the request passes on what a tool returned.
     """
 
     last: str = ""
@@ -82,9 +82,11 @@ def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]
     last: str | None = None
     earlier: list[str] = []
     reply = ""
+    called: dict[str, None] = {}
     scene = [system] if system else []
     for message in reversed(said[-_TURNS:]):
         role, text = _turn(message)
+        called.update(dict.fromkeys(_called(message)))
         if not text:
             continue
         if role == "user":
@@ -103,7 +105,7 @@ def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]
         earlier=tuple(earlier),
         reply=reply,
         system="\n".join(scene),
-        tools=tools,
+        tools=(*tools, *called),
         answers_tool=bool(said) and _answers_tool(said[-1]),
     )
 
@@ -115,6 +117,20 @@ def _turn(message: object) -> tuple[str, str]:
         return "", ""
     role = message.get("role")
     return (role if isinstance(role, str) else ""), text_of(message.get("content"))
+
+
+def _called(message: object) -> Iterable[str]:
+    """Yield the names of the functions that *message* calls, in the form of any of the APIs."""
+    if not isinstance(message, dict):
+        return
+    if message.get("type") == "function_call" and isinstance(message.get("name"), str):
+        yield message["name"][:64]
+    calls = message.get("tool_calls")
+    yield from _tool_names(calls)
+    content = message.get("content")
+    if isinstance(content, list):
+        uses = [p for p in content[:_PARTS] if isinstance(p, dict) and p.get("type") == "tool_use"]
+        yield from _tool_names(uses)
 
 
 def _answers_tool(message: object) -> bool:

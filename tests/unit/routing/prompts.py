@@ -76,26 +76,15 @@ GENERAL = [
     '{"query": "Suggest a name for a vegan restaurant", "language": "en", "format": "json"}',
 ]
 
-# One of these is unsure whatever the weights are; the first that is.
-_AMBIGUOUS = (
-    "How can I generate a list of numbers?",
-    "How can I remove duplicates from a list of names?",
-    "make a table with three columns",
-    "how do I sort them by date",
-    "find the largest value",
-    "convert it to a list",
-    "print the calendar of next month",
-    "split the file",
-    "count the words in a text",
-    "why is my page empty",
-    "write a program for the evening",
-    "rename all of them at once",
-    "is there a shorter way to say the same thing",
-    "generate ten random names",
-)
+# One pair of these is unsure whatever the weights are.
+_HALF_CODE = ("sort the list", "read the file", "split the string", "the query", "my server")
+_HALF_GENERAL = ("of names", "about a garden", "for my family", "in the story", "please")
 
 
 def an_unsure_prompt() -> str:
-    """Return a prompt that the classifier is unsure about."""
-    turns = ((prompt, turns_of({"prompt": prompt})) for prompt in _AMBIGUOUS)
-    return next(prompt for prompt, said in turns if classify(said).route == "unsure")
+    """Return the prompt, of half programming and half something else, that is most unsure."""
+
+    def sureness(prompt: str) -> float:
+        return abs(classify(turns_of({"prompt": prompt})).score - 0.5)
+
+    return min((f"{a} {b}" for a in _HALF_CODE for b in _HALF_GENERAL), key=sureness)
