@@ -1,6 +1,11 @@
 """What the operator of a logged start knew before it: model, flags, card, release."""
 
+import json
+import re
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from gpuserve.machine.cards import find_card
 from gpuserve.machine.checkpoint import catalogue_facts
@@ -14,15 +19,29 @@ from scripts.accuracy.startups import Startup
 
 # What the words of a log say about a checkpoint whose config it does not show. The operator
 # has the config; where the log leaves out bits or groups, the usual ones are taken.
-_QUANTIZATIONS = {
+_FOUR_BIT = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+_QUANTIZATIONS: dict[str, dict[str, Any]] = {
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 128},
-    "awq_marlin": {"quant_method": "awq", "bits": 4, "group_size": 128},
-    "fp8": {"quant_method": "fp8"},
+    "gptq": _FOUR_BIT,
     "mxfp4": {"quant_method": "mxfp4"},
-    "compressed": {"quant_method": "gptq", "bits": 4, "group_size": 128},
-    "compressed-tensors w8a8": {"quant_method": "fp8"},
+    "nvfp4": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    "fp8": {"quant_method": "fp8"},
+    "w8a8": {"quant_method": "fp8"},
+    "w8a16": {"quant_method": "gptq", "bits": 8, "group_size": 128},
+    "w4a16": _FOUR_BIT,
+    "int8": {"quant_method": "fp8"},
+    "bitsandbytes": {"quant_method": "bitsandbytes"},
     "gguf": {"quant_method": "gguf"},
+    "modelopt": {"quant_method": "modelopt", "quant_algo": "FP8"},
+    "compressed": _FOUR_BIT,
 }
+CATALOGUE = Path(__file__).resolve().parents[2] / "gpuserve" / "data" / "catalogue.json"
+# Endings of names that say how a model was trained or stored, not what shape it has.
+_ENDINGS = re.compile(
+    r"[-_.](instruct|it|chat|base|hf|thinking|\d{4}|awq|gptq|gptq-int[48]|int[48]|fp8|fp8-dynamic"
+    r"|nvfp4|mxfp4|bf16|w[48]a(?:8|16)|quantized|bnb-4bit|gguf|q[48]_[0k](?:_[ms])?)$",
+    re.IGNORECASE,
+)
 _CARDS = {
     "RTX PRO 6000 Blackwell Server": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
     "A100-SXM4-80GB": "NVIDIA A100-SXM4-80GB",
@@ -138,19 +157,59 @@ def _release_by_words(row: Startup) -> Release | None:
 def _total(row: Startup) -> int | None:
     if row.gpu_total_gib is not None:
         return round(row.gpu_total_gib * GIB)
-    card = find_card(_CARDS.get(row.gpu_type or "", ""))
-    return None if card is None else card.total_bytes
+    said = row.gpu_type or ""
+    for name in (_CARDS.get(said, ""), said, said.partition("(")[0].strip()):
+        card = find_card(name) if name else None
+        if card is not None:
+            return card.total_bytes
+    return None
 
 
 def _facts(row: Startup) -> ModelFacts:
-    shape = next((s for word, s in _SHAPES.items() if word in (row.model or "")), row.model_id)
-    facts = catalogue_facts(shape or "", None)
+    facts = _shape(row)
     arch = facts.architecture
-    stated = _QUANTIZATIONS.get(row.quantization or "")
+    stated = _stated_quantization(row)
     if arch is None or stated is None or arch.quantization is not None:
         return facts
     quant: Quantization | None = read_quantization({"quantization_config": stated}, {})
     return replace(facts, architecture=replace(arch, quantization=quant))
+
+
+def _shape(row: Startup) -> ModelFacts:
+    """The catalogue's row of the model, or of one whose name differs in its ending only."""
+    known = next((s for word, s in _SHAPES.items() if word in (row.model or "")), None)
+    names = [known, row.model_id, (row.model or "").partition(" ")[0].rstrip("*")]
+    for stated in filter(None, names):
+        name: str | None = stated
+        while name:
+            row_name = _by_tail().get(name.rpartition("/")[2].lower())
+            if row_name is not None:
+                exact = catalogue_facts(name, None)
+                return exact if exact.architecture else catalogue_facts(row_name, None)
+            shorter = _ENDINGS.sub("", name)
+            name = None if shorter == name else shorter
+    return ModelFacts(architecture=None)
+
+
+@cache
+def _by_tail() -> dict[str, str]:
+    """Rows of the catalogue by the name of the repository without its owner, lower case."""
+    names = json.loads(CATALOGUE.read_text(encoding="utf-8"))["models"]
+    return {name.rpartition("/")[2].lower(): name for name in names if "@" not in name}
+
+
+def _stated_quantization(row: Startup) -> dict[str, Any] | None:
+    """What the log, or else the name of the model, says about how weights are stored."""
+    said = (row.quantization or "").lower()
+    if not said:
+        return None
+    # "compressed-tensors w8a8": the narrower word says more.
+    words = f"{said} {(row.model or row.model_id or '').lower()}"
+    narrow = [w for w in _QUANTIZATIONS if w in words and w not in {"compressed", "modelopt"}]
+    broad = [w for w in _QUANTIZATIONS if w in said]
+    own = [w for w in narrow if w in said]
+    chosen = own or (narrow if broad else []) or broad
+    return _QUANTIZATIONS[chosen[0]] if chosen else None
 
 
 def _large(row: Startup, total: int | None) -> bool:

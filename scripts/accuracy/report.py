@@ -4,7 +4,6 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gpuserve.machine.checkpoint import catalogue_facts
@@ -12,12 +11,11 @@ from gpuserve.memory.architecture import read_architecture
 from gpuserve.memory.error import COMPUTED_WEIGHTS_P95, ESTIMATED_WEIGHTS_P95, OVERHEAD_P95_BYTES
 from gpuserve.memory.weights import weights_bytes
 from gpuserve.units import GIB
-from scripts.accuracy.known import known_of
+from scripts.accuracy.known import CATALOGUE, known_of
 from scripts.accuracy.peers import PEERS, peer_pairs
 from scripts.accuracy.predict import TERMS, Pair, Prediction, pairs, predictions, verdict_of
 from scripts.accuracy.startups import Startup
 
-CATALOGUE = Path(__file__).resolve().parents[2] / "gpuserve" / "data" / "catalogue.json"
 # Why a start is not met, where its log shows the cause. Keyed by the row.
 REASONS = {
     69: "an excerpt: max_num_seqs, max_model_len and the release are missing, a KV connector runs; "

@@ -7,7 +7,7 @@ from scripts.accuracy.page import page
 from scripts.accuracy.peers import PEERS, peer_pairs
 from scripts.accuracy.predict import pairs, predictions, verdict_of
 from scripts.accuracy.report import REASONS, margins, summary, targets
-from scripts.accuracy.startups import DATA, load
+from scripts.accuracy.startups import DATA, Startup, load
 
 ROOT = DATA.parents[1]
 ROWS = load(DATA / "startups.jsonl")
@@ -74,3 +74,23 @@ def test_the_page_of_the_documents_is_the_one_of_the_code() -> None:
         "run scripts/memory_accuracy --write docs/memory-accuracy.md"
     )
     assert summary(ROWS)["starts"] == 42
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "layers", "method"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "gptq_marlin", 28, "gptq"),
+        ("RedHatAI/gemma-4-26B-A4B-it-NVFP4", "compressed-tensors", 30, "nvfp4"),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct", None, 32, None),
+        ("neuralmagic/Meta-Llama-3.1-70B-Instruct-quantized.w8a8", "compressed-tensors", 80, "fp8"),
+        ("somebody/never-seen", None, None, None),
+    ],
+)
+def test_a_name_that_differs_in_its_ending_has_the_shape_of_its_model(
+    model: str, words: str | None, layers: int | None, method: str | None
+) -> None:
+    row = Startup(id=0, outcome="started", source="", model_id=model, quantization=words)
+    arch = known_of(row).facts.architecture
+    assert (None if arch is None else arch.layers) == layers
+    quant = arch.quantization if arch is not None else None
+    assert (None if quant is None else quant.method) == method
