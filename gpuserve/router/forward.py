@@ -22,6 +22,8 @@ from gpuserve.routing.choose import Choice, Refusal
 # An answer of known length up to this is read whole, so that it leaves in one write and an
 # engine that dies in the middle of it is still a 502.
 _WHOLE_BYTES = 64 << 10
+# A longer answer is passed on in pieces of at most this: what a client that reads nothing costs.
+_PIECE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ async def _pass_on(
     await response.prepare(request)
     while True:
         try:
-            chunk = await answer.content.readany()
+            chunk = await answer.content.read(_PIECE_BYTES)
         except (aiohttp.ClientError, TimeoutError):
             link.tally.failures += 1
             metrics.aborts.labels(passage.choice.model, "upstream").inc()

@@ -9,7 +9,9 @@ import json
 import psutil
 import pytest
 
+from gpuserve.router.worker import DRAIN_TIMEOUT_S
 from tests.integration.router.conftest import Box, until
+from tests.integration.router.raw import chunked, head, request, wire
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -74,6 +76,27 @@ async def test_the_control_socket_answers_while_a_large_body_is_parsed(pair: Box
         assert (await answered).startswith(b"HTTP/1.1 404")
     writer.close()
     assert not early
+
+
+async def test_who_reads_large_bodies_may_be_killed_and_comes_back(pair: Box) -> None:
+    worker = psutil.Process(pair.workers[1].pid)
+    body = b'{"model":"nobody","messages":[' + b'{"role":"user"},' * 200_000 + b"{}]}"
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    talk = await wire(pair, whole)
+    await until(lambda: bool(worker.children()))
+    (reader,) = worker.children()
+    assert "gpuserve.router.aside" in reader.cmdline()
+    reader.kill()
+    answer = await talk.reply()
+    assert (answer.status, answer.code) == (503, "overloaded")
+    assert answer.headers["retry-after"] == "1"
+    assert (await (await wire(pair, whole)).reply()).status == 404
+    # Who leaves meanwhile leaves its answer to nobody, and the next gets its own.
+    (await wire(pair, whole)).abort()
+    assert (await (await wire(pair, whole.replace(b"nobody", b"chat--"))).reply()).status == 404
+    (reader,) = worker.children()
+    worker.terminate()
+    await until(lambda: not reader.is_running())
 
 
 async def _asked(box: Box, times: int) -> None:
@@ -159,10 +182,14 @@ async def test_head_and_http10_are_answered(pair: Box) -> None:
 async def test_the_worker_ends_well_with_idle_connections_open(pair: Box) -> None:
     host, port = pair.listening.getsockname()
     streams = [await asyncio.open_connection(host, port) for _ in range(5)]
-    await pair.get("/healthz")  # and one that was used and kept
+    # And some that were used and kept, by either side.
+    for raw in (request(), head(method=b"GET", path=b"/healthz"), chunked(b'{"model":"chat"}')):
+        talk = await wire(pair, raw)
+        assert (await talk.reply()).status == 200
+        streams.append((talk.reader, talk.writer))
     worker = pair.workers[1]
     worker.terminate()
-    assert await asyncio.wait_for(worker.wait(), 10) == 0
+    assert await asyncio.wait_for(worker.wait(), DRAIN_TIMEOUT_S - 2) == 0
     for reader, writer in streams:
         assert await reader.read() == b""
         writer.close()

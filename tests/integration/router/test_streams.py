@@ -5,9 +5,11 @@ import json
 import re
 import socket
 
+import psutil
 import pytest
 
 from tests.integration.router.conftest import CODE, Box, until
+from tests.integration.router.raw import head, wire
 
 STREAM = {"model": "coder", "stream": True, "messages": [{"role": "user", "content": "x"}]}
 
@@ -144,6 +146,31 @@ async def test_a_client_that_reads_nothing_does_not_make_the_router_pull(pair: B
         async for piece in answer.content.iter_any():
             size += len(piece)
     assert size == 64 * len(chunk)
+
+
+async def test_many_that_read_nothing_cost_less_than_a_mebibyte_each(pair: Box) -> None:
+    stalled, engine = 24, pair.upstreams["coder"]
+    worker = psutil.Process(pair.workers[1].pid)
+    body = json.dumps(STREAM).encode()
+    raw = head(b"Content-Type: application/json", b"Content-Length: %d" % len(body)) + body
+    talks = [await wire(pair, raw, limit=1) for _ in range(stalled)]
+    await until(lambda: len(engine.seen) == stalled)
+    before = worker.memory_info().rss
+    for _ in range(stalled * 16):
+        engine.chunks.put_nowait(b"data: " + b"x" * (1 << 20) + b"\n\n")
+
+    async def pulled() -> int:
+        figures = await pair.control("GET", "/upstreams")
+        return int(figures["upstreams"]["coder"]["bytes"])
+
+    seen = -1
+    while (now := await pulled()) != seen or not now:
+        seen = now
+        await asyncio.sleep(0.2)
+    assert not engine.chunks.empty()
+    assert (worker.memory_info().rss - before) / stalled < 1 << 20
+    for talk in talks:
+        talk.abort()
 
 
 async def test_a_drained_worker_refuses_newcomers_and_finishes_its_stream(pair: Box) -> None:
