@@ -18,6 +18,8 @@ from gpuserve.rundir import RunDir
 ORPHAN_S = 15.0
 # A controller that was killed has to be started, to look, and to adopt.
 DIFFERS_S = 12.0
+# One that hangs is replaced after 25 s at the most; until then nobody tidies up.
+SILENT_S = 45.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +85,19 @@ class Invariants:
 
     def check(self, table: dict[int, Seen], status: dict[str, Any] | None) -> None:
         """Compare one look at the processes with a status read just after it, None if silent."""
-        found = dict(_orphans(table))
-        limits = dict.fromkeys(found, ORPHAN_S)
-        if status is not None:
+        if status is None:
+            found = {"silent": "the controller does not answer"}
+            limits = {"silent": SILENT_S}
+        else:
+            found = dict(_orphans(table))
+            limits = dict.fromkeys(found, ORPHAN_S)
             differences = dict(_differences(table, status))
             found |= differences
             limits |= dict.fromkeys(differences, DIFFERS_S)
-        else:  # nobody says anything: what was said before may be right again by now
-            found |= {k: k for k in self._since if k.startswith("status")}
         now_s = time.monotonic()
         self._since = {key: self._since.get(key, now_s) for key in found}
         for key, since_s in self._since.items():
-            if status is None and key.startswith("status"):
-                self._since[key] = now_s
-            elif now_s - since_s > limits[key]:
+            if now_s - since_s > limits[key]:
                 self._say(f"for {now_s - since_s:.0f} s: {found[key]}")
                 self._since[key] = now_s
 
