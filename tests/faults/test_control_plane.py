@@ -85,7 +85,10 @@ def controller_pid(lab: Lab) -> int:
     return int(lab.program("gpuserve.controller").pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)],
+)
 def test_a_controller_that_goes_leaves_engines_and_streams_alone(
     lab: Lab, number: signal.Signals
 ) -> None:
@@ -131,8 +134,12 @@ def test_an_upgrade_in_place_replaces_the_controller_and_nothing_else(lab: Lab) 
     "spoil",
     [
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:200]), id="torn"),
-        pytest.param(lambda path: path.write_text('{"of": "another version"}'), id="unknown"),
-        pytest.param(lambda path: path.unlink(), id="gone"),
+        pytest.param(
+            lambda path: path.write_text('{"of": "another version"}'),
+            id="unknown",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(lambda path: path.unlink(), id="gone", marks=pytest.mark.slow),
     ],
 )
 def test_a_plan_that_cannot_be_read_is_said_and_engines_go_on(

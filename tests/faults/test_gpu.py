@@ -83,7 +83,7 @@ def test_who_takes_the_memory_between_stop_and_start_is_named(gpu_lab: Lab) -> N
     ("error", "said", "advice"),
     [
         (LIB_RM_VERSION_MISMATCH, "driver was upgraded", "reboot"),
-        (GPU_IS_LOST, "fell off the bus", "Xid"),
+        pytest.param(GPU_IS_LOST, "fell off the bus", "Xid", marks=pytest.mark.slow),
         (HANG, "does not answer", "nvidia-smi"),
     ],
     ids=["upgraded", "lost", "hangs"],

@@ -20,6 +20,7 @@ from tests.faults.conftest import ROLES, TREE, Lab, ended
 
 ORDERS = tuple(itertools.permutations(ROLES))
 AT_ONCE = 6
+SLOW = pytest.mark.slow
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
@@ -28,7 +29,9 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("first", range(0, len(ORDERS), AT_ONCE))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(n, marks=SLOW) for n in range(AT_ONCE, len(ORDERS), AT_ONCE))]
+)
 def test_an_engine_killed_in_any_order_is_gone_and_comes_back(lab: Lab, first: int) -> None:
     """Each engine of the instance dies in an order of its own, all of them at the same time."""
     orders = dict(zip("abcdef", ORDERS[first : first + AT_ONCE], strict=True))
@@ -72,8 +75,8 @@ def test_each_process_of_an_engine_takes_the_others_with_it(lab: Lab, role: str)
     "order",
     [
         ("controller", "shim"),
-        ("shim", "controller"),
-        ("server", "controller", "shim"),
+        pytest.param(("shim", "controller"), marks=SLOW),
+        pytest.param(("server", "controller", "shim"), marks=SLOW),
         ("router", "controller", "shim", "core"),
         ("watch", "controller", "server"),
     ],
