@@ -564,6 +564,7 @@ class Client(asyncio.Protocol):
         """
         self._let_go()
         self._phase = _LENT
+        self._begun = False
         self.deadline = 0
         self._extent = length
         self._chunks = Chunks() if length == CHUNKED else None

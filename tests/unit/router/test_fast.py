@@ -14,6 +14,7 @@ from gpuserve.plan import Capabilities
 from gpuserve.profile.spec import LimitsSpec, RoutingSpec
 from gpuserve.router.chunks import Chunks
 from gpuserve.router.fast.client import Client
+from gpuserve.router.fast.handover import is_idle
 from gpuserve.router.fast.line import Line
 from gpuserve.router.fast.pool import Pool
 from gpuserve.router.fast.server import FastServer
@@ -126,11 +127,11 @@ async def bench() -> Bench:
     )
     tables.take(RoutingTable(instance="", generation=1, routing=RoutingSpec(), upstreams=(m,)))
 
-    async def nobody(request: web.BaseRequest) -> web.StreamResponse:
-        raise AssertionError(request)
+    async def slowly(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=f"slow side: {request.method}")
 
     refused: list[Refusal] = []
-    server = FastServer(tables, Links(), Bodies(), PublicServer(nobody, LimitsSpec, refused.append))
+    server = FastServer(tables, Links(), Bodies(), PublicServer(slowly, LimitsSpec, refused.append))
     way = server.decide(PATH, BODY, 0)
     assert isinstance(way, Way)
     new: Any = None
@@ -353,3 +354,45 @@ async def test_an_interim_answer_is_skipped_and_a_switch_of_protocols_is_none(
     bench.line.data_received(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n")
     assert bench.near.written.startswith(b"HTTP/1.1 502")
     assert bench.far.aborted
+
+
+async def test_a_connection_goes_to_the_other_side_and_comes_back_with_new_deadlines(
+    bench: Bench,
+) -> None:
+    for _ in range(2):
+        bench.near.written = b""
+        bench.client.data_received(b"GE")
+        assert bench.client.deadline == bench.server.now + 31
+        bench.server.now += 20
+        bench.client.data_received(b"T /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert bench.client.deadline == 0, "aiohttp has its own"
+        async with asyncio.timeout(5):
+            handler = bench.client._handler
+            assert handler is not None
+            while not (bench.near.written.endswith(b"slow side: GET") and is_idle(handler)):
+                await asyncio.sleep(0)
+        bench.client.data_received(REQUEST[:2])
+        assert bench.client.deadline == bench.server.now + 31
+        bench.client.data_received(REQUEST[2:])
+        bench.line.data_received(WHOLE)
+        assert bench.near.written.endswith(b"hello")
+    assert not bench.near.closing
+    assert bench.nothing_left()
+
+
+async def test_a_head_or_a_body_that_is_late_is_refused_and_idleness_is_not(bench: Bench) -> None:
+    bench.client.data_received(REQUEST[:30])
+    bench.client.sweep()
+    assert bench.near.written.startswith(b"HTTP/1.1 408 ")
+    assert bench.near.ended
+    bench.open()
+    bench.client.data_received(REQUEST[:-1])
+    assert bench.client.deadline == bench.server.now + 301
+    bench.client.sweep()
+    assert bench.near.written.startswith(b"HTTP/1.1 408 ")
+    assert b"the body of the request" in bench.near.written
+    bench.open()
+    bench.client.sweep()
+    assert bench.near.written == b""
+    assert bench.near.aborted
+    assert bench.nothing_left()
