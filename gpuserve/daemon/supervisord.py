@@ -5,15 +5,23 @@ loggers.py, `handleError`); where stderr is a file on the same full disk, or a t
 went away, that raises again and ends the keeper with every engine.
 """
 
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 from supervisor import supervisord
 
-from gpuserve.machine import instance
+from gpuserve.machine import families, instance
+from gpuserve.machine.processes import descendants, everything, signal_all
 from gpuserve.rundir import RunDir
+from gpuserve.shim.status import outputs
+
+# SIGKILL works at once or, in a driver call, not at all.
+_PATIENCE_S = 5.0
+_LOOK_S = 0.05
 
 
 class Unfailing:
@@ -43,6 +51,22 @@ class Unfailing:
         return self._stream.isatty()
 
 
+def end_what_is_left(run_dir: RunDir, own: instance.Instance) -> None:
+    """End what killed shims have left and no controller was there to end; wait a while for it."""
+    for _ in range(int(_PATIENCE_S / _LOOK_S)):
+        table = everything()
+        left = []
+        if os.getpid() != 1:  # the first process of a container is given everybody's orphans
+            mine = {p.pid for p in table.values() if p.ppid == os.getpid()} - set(own.children)
+            left = [table[pid] for pid in mine if not table[pid].zombie]
+            left += [p for pid in mine for p in descendants(pid, table)]
+            signal_all(left, signal.SIGKILL)
+        family = families.read(run_dir) | families.writers(outputs(run_dir))
+        if not families.end(family) and not left:
+            return
+        time.sleep(_LOOK_S)
+
+
 def _leave(*_: object) -> NoReturn:
     raise SystemExit(0)
 
@@ -59,8 +83,9 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         supervisord.main()
     finally:
-        # Every process has ended, so this is the moment from which nothing runs here.
+        # Every process that supervisord knows has ended; now the others.
         if own is not None:
+            end_what_is_left(run_dir, own)
             instance.release(run_dir, own.identity)
 
 

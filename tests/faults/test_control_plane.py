@@ -19,7 +19,7 @@ from gpuserve.rundir import RunDir
 from scripts.leftovers import is_alive
 from scripts.traffic import judge
 from tests.e2e.instance import until
-from tests.faults.conftest import TREE, Lab
+from tests.faults.conftest import TREE, Lab, ended
 
 TOKENS = 60
 
@@ -195,6 +195,25 @@ def test_an_instance_whose_controller_hangs_can_be_ended(lab: Lab) -> None:
     lab.box.up.communicate(timeout=30)
     lab.box.up = None
     lab.box.must_be_gone()
+
+
+def test_what_nobody_could_end_is_ended_with_the_instance(lab: Lab) -> None:
+    """A shim is killed while no controller runs; `down` has only the keeper to ask."""
+    lab.box.start()
+    trees = [lab.tree(name) for name in lab.box.names]
+    plan = RunDir(lab.box.instance.run_dir).plan
+    plan.write_text("torn")
+    lab.program("gpuserve.controller").kill()
+    log = lab.box.instance.run_dir / "logs" / "controller.log"
+    until(lambda: str(plan) in log.read_text(), "no controller can run")
+    for role in ("server", "shim"):
+        trees[0][role].kill()
+    assert is_alive(trees[0]["worker"])
+    lab.box.instance.must("down")
+    lab.box.end_if_running()
+    assert ended(process for tree in trees for process in tree.values())
+    lab.box.must_be_gone()
+    lab.box.start()
 
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
