@@ -63,7 +63,9 @@ class Box:
             "routable": True,
             "capabilities": Capabilities(chat=True, max_model_len=4096),
         }
-        return Upstream(name=name, **(given | fields))
+        given |= fields
+        # An engine that was started with today's profile answers to all of its names.
+        return Upstream(name=name, **({"served_names": given["names"]} | given))
 
     def write(self, *upstreams: Upstream, **fields: Any) -> None:
         """Replace routing.json as the controller does."""

@@ -226,6 +226,7 @@ def tool(name: Any) -> dict[str, Any]:
 CORPUS: list[dict[str, Any]] = [
     *(user(text) for text in (*prompts.CODE[:12], *prompts.GENERAL[:12])),
     *(user(text, model="auto") for text in ("How can I generate a list of numbers?", "ok", "")),
+    user(prompts.an_unsure_prompt()),
     user(CODE, "now with error handling", "shorter"),
     user(GENERAL, "and in rhyme", model="auto"),
     user("Why does my invoice say 3?", "and the other one?"),
