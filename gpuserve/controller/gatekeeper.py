@@ -63,7 +63,7 @@ class Gatekeeper:
         moving = {
             device: replica.name
             for replica in self._replicas.values()
-            if replica.state.moves_memory
+            if replica.moves_memory
             for device in replica.launch.gate
         }
         waiters = [policies.waiter_of(replica.launch) for replica in ready]

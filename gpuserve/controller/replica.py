@@ -57,6 +57,7 @@ from gpuserve.lifecycle.states import (
 )
 from gpuserve.lifecycle.step import Policy, step
 from gpuserve.machine import oomkills
+from gpuserve.machine.families import Output
 from gpuserve.machine.files import overwrite_file
 from gpuserve.machine.keeper import KeeperGone, KeeperRefused, KeeperStopping
 from gpuserve.machine.ports import why_not_bindable
@@ -87,8 +88,8 @@ class Box(Protocol):
     async def state_changed(self, replica: "Replica") -> None:
         """Make a new state known to the routers before anything is done about it."""
 
-    async def end_strays(self) -> int:
-        """End what killed shims left behind; return how many processes that were."""
+    async def end_strays(self, output: Output | None = None) -> int:
+        """End what killed shims left behind, and who writes to *output*; return how many."""
 
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         """Return what is free on *devices* now, without those that cannot be read."""
@@ -128,6 +129,7 @@ class Replica:
         self._kills = oomkills.read()
         self._let_in: dict[str, int] = {}  # what was free when the gate opened, by device
         self._engine_pid = 0
+        self._falls_apart = False
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -173,6 +175,14 @@ class Replica:
     def wanted(self) -> bool:
         """Whether it should run, now or after what is being done to it."""
         return self.state.wanted and getattr(self.state, "after", None) is not After.STOP
+
+    @property
+    def moves_memory(self) -> bool:
+        """Whether its GPUs are closed to other starts.
+
+        Also while what is left of an engine that ended unasked is ended: that frees memory.
+        """
+        return self.state.moves_memory or (self.state.alive and self._falls_apart)
 
     @property
     def shim_pid(self) -> int:
@@ -421,6 +431,7 @@ class Replica:
             self._end(self.status())
             return
         self._shim = _Shim(pid, start_ticks, pidfd)
+        self._falls_apart = False
         asyncio.get_running_loop().add_reader(pidfd, self._shim_ended)
 
     def follow_engine(self, pid: int) -> None:
@@ -433,11 +444,13 @@ class Replica:
         self._engine_pid = pid
         with suppress(OSError):
             pidfd = os.pidfd_open(pid)
-            asyncio.get_running_loop().add_reader(pidfd, self._engine_ended, pidfd)
+            asyncio.get_running_loop().add_reader(pidfd, self._engine_ended, pidfd, pid)
 
-    def _engine_ended(self, pidfd: int) -> None:
+    def _engine_ended(self, pidfd: int, pid: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
+        if pid == self._engine_pid:
+            self._falls_apart = True
         if self.state.routable:
             why = Why(text="its process has ended", cause="exit")
             self.tell(ProbeMissed(), epoch=self._epoch, why=why)
@@ -447,6 +460,7 @@ class Replica:
         asyncio.get_running_loop().remove_reader(self._shim.pidfd)
         os.close(self._shim.pidfd)
         self._shim = None
+        self._falls_apart = True
         self._end(self.status())
 
     def _end(self, found: shim_status.EngineStatus | None) -> None:
@@ -454,7 +468,7 @@ class Replica:
 
         async def deliver() -> None:
             if found is None or found.ended_unix_s is None:
-                await self._box.end_strays()
+                await self._box.end_strays(_output_of(found))
             self._remove_socket()
             asked = isinstance(self.state, Stopping | Killing | Unkillable)
             if asked:
@@ -539,6 +553,10 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _output_of(found: shim_status.EngineStatus | None) -> Output | None:
+    return Output(found.output_inode, found.shim_start_ticks) if found is not None else None
 
 
 def _spread(command: Command) -> Command:

@@ -53,6 +53,7 @@ from gpuserve.lifecycle.states import (
 )
 from gpuserve.machine import cgroup, families, statedir
 from gpuserve.machine.auditlog import AuditLog
+from gpuserve.machine.families import Output
 from gpuserve.machine.files import overwrite_file, replace_file
 from gpuserve.machine.instance import Instance, release
 from gpuserve.machine.instance import write as write_instance
@@ -173,14 +174,19 @@ class Controller:
             self.audit.record("memory_drift", why, model=replica.name)
         replica.drift = why
 
-    async def end_strays(self) -> int:
-        """End the children of the keeper that it does not know; return how many they were."""
+    async def end_strays(self, output: Output | None = None) -> int:
+        """End the children of the keeper that it does not know, and who writes to *output*.
+
+        The process table is read one process after another, so whoever changes parents meanwhile
+        may be missed; the pipe of an engine's output misses nobody.
+        """
+        left = await strays.end_writers(output) if output is not None else 0
         table = everything()
         try:
             kept = await asyncio.to_thread(self._keeper.processes)
         except (KeeperGone, KeeperStopping):
-            return 0
-        return await self._end_strays(table, kept)
+            return left
+        return left + await self._end_strays(table, kept)
 
     async def _end_strays(self, table: dict[int, Process], kept: dict[str, KeptProcess]) -> int:
         """End what *table*, read before *kept* was asked for, has and nobody knows."""

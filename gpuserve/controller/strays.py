@@ -8,6 +8,8 @@ import asyncio
 import signal
 from collections.abc import Collection, Iterable
 
+from gpuserve.machine import families
+from gpuserve.machine.families import Output
 from gpuserve.machine.processes import Process, descendants, everything, signal_all
 
 _LOOK_AGAIN_S = 0.1
@@ -33,11 +35,25 @@ def find(
     known = set(kept)
     strays = []
     for process in table.values():
-        if process.ppid != keeper_pid or process.pid in known or process.zombie:
+        if process.ppid != keeper_pid or process.pid in known:
             continue
         if seen is None or (process.pid, process.start_ticks) in seen:
-            strays += [process, *descendants(process.pid, table)]
+            strays += [] if process.zombie else [process]
+            strays += descendants(process.pid, table)  # a zombie's may not be told of it yet
     return strays
+
+
+async def end_writers(output: Output) -> int:
+    """SIGKILL whoever writes to *output*, until nobody does; return how many they were."""
+    ended: set[tuple[int, int]] = set()
+    for _ in range(int(_PATIENCE_S / _LOOK_AGAIN_S)):
+        writers = families.writers([output])
+        if not writers:
+            break
+        ended |= writers
+        families.end(writers)
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    return len(ended)
 
 
 async def end(strays: list[Process]) -> None:

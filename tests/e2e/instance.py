@@ -86,6 +86,15 @@ class Instance:
         assert len(found) == 1, [p.cmdline() for p in self.processes_of(name)]
         return found[0]
 
+    def worker(self, name: str) -> psutil.Process:
+        """Return vLLM's Worker of that model, which holds the memory."""
+        (found,) = (p for p in self.processes_of(name) if "VLLM::Worker" in " ".join(p.cmdline()))
+        return found
+
+    def shim(self, name: str) -> psutil.Process:
+        """Return the process of ours that looks after the engine of that model."""
+        return psutil.Process(self.model(name)["shim_pid"])
+
     def api_server(self, name: str) -> psutil.Process:
         """Return vLLM's API server of that model, EngineCore's parent."""
         parent = self.engine_core(name).parent()

@@ -12,9 +12,9 @@ from typing import Any
 import openai
 import psutil
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from scripts.leftovers import Traces, is_alive
+from scripts.leftovers import Traces, is_alive, named
 from tests.e2e.conftest import write_tiny_models
 from tests.e2e.instance import READY_S, Instance, until
 
@@ -236,7 +236,55 @@ def test_an_engine_stops_working_for_a_client_that_left(instance: Instance, stre
     assert instance.generated("coder") - before < 900
 
 
-@pytest.mark.parametrize("victim", ["engine_core", "api_server"])
+def long_stream(client: openai.OpenAI, model: str) -> openai.Stream[ChatCompletionChunk]:
+    """Begin an answer that takes some seconds, and read its first chunk."""
+    stream = client.chat.completions.create(
+        model=model,
+        messages=user(PROSE),
+        max_tokens=400,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    )
+    next(stream)
+    return stream
+
+
+def test_a_killed_controller_leaves_engines_and_a_stream_alone(
+    instance: Instance, client: openai.OpenAI
+) -> None:
+    before = {m["name"]: (m["pid"], m["starts"]) for m in instance.status()["models"]}
+    (controller,) = (p for p in named(instance.run_dir) if "gpuserve.controller" in p.cmdline())
+    stream = long_stream(client, "general")
+    controller.kill()
+    chunks = list(stream)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 400
+    until(lambda: instance.gpuserve("status").returncode == 0, "the next one has adopted both")
+    assert {m["name"]: (m["pid"], m["starts"]) for m in instance.status()["models"]} == before
+
+
+def test_a_drain_lets_the_stream_finish_and_refuses_what_is_new(
+    instance: Instance, client: openai.OpenAI
+) -> None:
+    before = instance.model("general")["pid"]
+    stream = long_stream(client, "general")
+    instance.must("drain", "general", "--no-wait")
+    refused = instance.post("/v1/completions", {"model": "general", "prompt": PROSE})
+    assert refused.status == 503
+    assert refused.headers["retry-after"]
+    chunks = list(stream)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 400
+    instance.must("start", "general")
+    assert instance.model("general")["pid"] == before
+    answer = instance.post("/v1/completions", {"model": "general", "prompt": PROSE})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "victim", ["engine_core", "api_server", "shim", pytest.param("worker", marks=pytest.mark.slow)]
+)
 def test_a_killed_engine_comes_back_while_the_other_serves(instance: Instance, victim: str) -> None:
     before = instance.model("coder")
     processes = instance.processes_of("coder")

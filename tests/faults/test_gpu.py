@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.leftovers import is_alive
 from tests.e2e.instance import until
 from tests.faults.conftest import Lab, ended
 from tests.faults.stand_in.fake_device import MIB
@@ -130,3 +131,18 @@ def test_an_instance_that_is_ended_under_a_broken_driver_ends(gpu_lab: Lab) -> N
     gpu_lab.device.break_driver(HANG)
     gpu_lab.box.instance.must("down")
     gpu_lab.box.must_be_gone()
+
+
+def test_nobody_starts_beside_an_engine_that_falls_apart(gpu_lab: Lab) -> None:
+    """Its server has ended; its worker holds the memory until the shim has killed it."""
+    gpu_lab.box.engine |= {"restart_limit": 50}
+    gpu_lab.box.start()
+    gpu_lab.box.instance.must("stop", "general")
+    tree = gpu_lab.tree("coder")
+    tree["server"].terminate()  # by somebody else: nobody asked for its end
+    until(lambda: not is_alive(tree["server"]), "its server has ended")
+    assert is_alive(tree["worker"])
+    gpu_lab.box.instance.must("start", "general", "--no-wait")
+    gpu_lab.until_ready()
+    gpu_lab.must_be_sound()
+    assert ended(tree.values())

@@ -28,3 +28,9 @@ def test_processes_of_others_and_zombies_are_none() -> None:
 def test_as_pid_1_only_what_was_once_below_a_shim_is_a_stray() -> None:
     orphans = table(process(50, 1), process(51, 50), process(60, 1))
     assert [p.pid for p in find(1, [], orphans, {(50, 50)})] == [50, 51]
+
+
+def test_what_a_zombie_has_left_is_a_stray_too() -> None:
+    """A process that has just died is read before its children have a new parent."""
+    found = find(10, [], table(process(8, 10, zombie=True), process(9, 8)))
+    assert [p.pid for p in found] == [9]
