@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
-from gpuserve.machine.processes import boot_id, same
+from gpuserve.machine.processes import boot_id, command_of, same
 from gpuserve.rundir import RunDir
 
 
@@ -38,8 +38,15 @@ class Instance:
 
     @property
     def alive(self) -> bool:
-        """Whether that keeper still runs."""
-        return self.boot in ("", boot_id()) and same(self.keeper_pid, self.keeper_start_ticks)
+        """Whether that keeper still runs.
+
+        Boots repeat pids and start times, so another boot's pid must at least be one of ours. It
+        may well be: in a systemd-nspawn container a service that has a /proc of its own
+        (ProtectProc) reads another boot id than a shell does.
+        """
+        if not same(self.keeper_pid, self.keeper_start_ticks):
+            return False
+        return self.boot in ("", boot_id()) or b"gpuserve" in command_of(self.keeper_pid)
 
 
 def write(run_dir: RunDir, instance: Instance) -> None:

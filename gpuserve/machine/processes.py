@@ -52,6 +52,14 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def command_of(pid: int) -> bytes:
+    """Return the command line of *pid*, its words ended by zeros; empty if it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def age_s(start_ticks: int) -> float:
     """Return the seconds since *start_ticks*, whatever the wall clock was set to meanwhile."""
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -2,13 +2,15 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuserve.machine import families
-from gpuserve.machine.processes import boot_id, read
+from gpuserve.machine.instance import Instance
+from gpuserve.machine.processes import boot_id, command_of, read
 from gpuserve.rundir import RunDir
 from gpuserve.shim.status import EngineStatus, outputs, write
 from tests.e2e.instance import until
@@ -115,3 +117,24 @@ def test_an_engine_of_a_moment_ago_is_ended_by_the_next_up(lab: Lab) -> None:
     lab.box.start()
     assert ended(workers)
     assert lab.box.chat("coder").status == 200
+
+
+@pytest.mark.parametrize(("word", "alive"), [("gpuserve", True), ("another", False)])
+def test_a_keeper_whose_boot_is_told_otherwise_is_known_by_its_command(
+    word: str, alive: bool
+) -> None:
+    """As in systemd-nspawn, where a service reads another boot id than a shell."""
+    words = [sys.executable, "-c", "input()", word]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        keeper = Instance(
+            keeper_pid=process.pid,
+            keeper_start_ticks=ticks_of(process.pid),
+            profile="",
+            url="",
+            started_unix_s=0.0,
+            version="",
+            boot="another",
+        )
+        until(lambda: word.encode() in command_of(process.pid), "it has its command line")
+        assert keeper.alive is alive
+        process.kill()
