@@ -4,8 +4,6 @@ Every turn of a coding agent is about code, also when it is only "yes" or what a
 other agent decides nothing by its prompt's form, however full of JSON and schemas that is.
 """
 
-from collections.abc import Iterator
-
 from gpuserve.routing.tokens import window
 
 # What only a coding agent writes, lower case, and its weight in log-odds: names and tags of
@@ -150,10 +148,11 @@ _TOOL_NAMES = """
     leer_archivo editar_archivo lesen
 """
 _TOOLS = frozenset(_TOOL_NAMES.split())
+_TOOL = 5.0
 # No strong signature is without one of these; most turns have none and need no longer look.
+_STRONG = tuple((text, weight) for text, weight in _SIGNATURES if weight >= _TOOL)
 _HINTS = ("<", "[", "agent", "/replace", "cline", "claude", "codex", "vscode", "assistant", "助手")
 _MOST = 7.0
-_TOOL = 5.0
 
 
 def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
@@ -170,11 +169,13 @@ def turn_terms(lowered: str) -> dict[str, float]:
     """Return what speaks for a coding agent in the *lowered* text of a user's turn."""
     if not any(hint in lowered for hint in _HINTS):
         return {}
-    return _capped({name: weight for name, weight in _signatures(lowered) if weight >= _TOOL})
+    return _capped(dict(_signatures(lowered, _STRONG)))
 
 
-def _signatures(lowered: str) -> Iterator[tuple[str, float]]:
-    return ((text, weight) for text, weight in _SIGNATURES if text in lowered)
+def _signatures(
+    lowered: str, among: tuple[tuple[str, float], ...] = _SIGNATURES
+) -> list[tuple[str, float]]:
+    return [(text, weight) for text, weight in among if text in lowered]
 
 
 def _capped(terms: dict[str, float]) -> dict[str, float]:

@@ -66,7 +66,8 @@ def classify(
     if agent:
         total += sum(agent.values())
         terms |= {f"system: {name}": weight for name, weight in agent.items()}
-    agent = turn_terms("\n".join((seen.lowered, *turns.earlier)).lower())
+    said = "\n".join((seen.lowered, *turns.earlier)).lower() if turns.earlier else seen.lowered
+    agent = turn_terms(said)
     if agent:
         total += sum(agent.values())
         terms |= agent

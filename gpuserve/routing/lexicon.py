@@ -6,6 +6,7 @@ counts for something. Phrases use up their words: "zip code" says nothing about 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gpuserve.routing.tokens import Seen, is_other_script, is_spaced, tokens_of
 
@@ -29,10 +30,22 @@ class Lexicon:
     parts: Mapping[str, str] = field(default_factory=dict)
     make: frozenset[str] = frozenset()
     thing: frozenset[str] = frozenset()
+    beginnings: Mapping[str, tuple[str, ...]] = field(init=False, compare=False)
+    # Sets meet sets without a new hash for each element.
+    known_words: frozenset[str] = field(init=False, compare=False)
+    known_pairs: frozenset[tuple[str, str]] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A thousand parts need not be looked for where the pairs that they begin with are not.
+        found: dict[str, tuple[str, ...]] = {}
+        for part in self.parts:
+            found[part[:2]] = (*found.get(part[:2], ()), part)
+        object.__setattr__(self, "beginnings", found)
+        object.__setattr__(self, "known_words", frozenset(self.words))
+        object.__setattr__(self, "known_pairs", frozenset(self.pairs))
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """An entry of a class that stands in a text."""
 
     entry: str
@@ -41,12 +54,11 @@ class Hit:
 
 def hits_in(seen: Seen, lexicon: Lexicon) -> list[Hit]:
     """Return the entries of *lexicon* in what was *seen*, in no particular order."""
-    pairs = lexicon.pairs
-    found = [pair for pair in seen.pairs if pair in pairs]
-    hits = [Hit(f"{a} {b}", pairs[a, b]) for a, b in found]
+    found = seen.pairs & lexicon.known_pairs
+    hits = [Hit(f"{a} {b}", lexicon.pairs[a, b]) for a, b in found]
     used = {word for pair in found for word in pair}
-    words = lexicon.words
-    hits += [Hit(word, words[word]) for word in seen.words if word in words and word not in used]
+    words = (seen.words & lexicon.known_words) - used
+    hits += [Hit(word, lexicon.words[word]) for word in words]
     if seen.others:
         hits += _other_scripts(seen, lexicon)
     return hits
@@ -84,10 +96,11 @@ def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[Hit]:
         else:
             unspaced = True
     if unspaced:
-        lowered = seen.lowered
-        for part, group in lexicon.parts.items():
-            if part in lowered:
-                yield Hit(part, group)
+        beginnings, lowered = lexicon.beginnings, seen.lowered
+        for piece in seen.pieces:
+            for part in beginnings.get(piece, ()):
+                if part in lowered:
+                    yield Hit(part, lexicon.parts[part])
 
 
 def _stem(word: str, stems: Mapping[str, str]) -> str | None:

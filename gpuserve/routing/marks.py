@@ -7,32 +7,37 @@ text makes them slow: a search for a fixed string costs tens of nanoseconds per 
 import re
 from collections.abc import Callable, Iterator
 
-# A fixed string, and the mark that it makes. Text is seen as written, case included.
-_FIXED: tuple[tuple[str, str], ...] = (
+# A fixed string, and the mark that it makes. Text is seen as written, case included. Those of the
+# first two groups are looked for only where there is a line break, or a backslash.
+_OF_LINES: tuple[tuple[str, str], ...] = (
     ("\n    ", "indent"),
     ("\n\t", "indent"),
     (";\n", "line;"),
     ("{\n", "line{"),
     ("):\n", "line):"),
     ("}\n", "line}"),
+    ("\n@@ -", "diff"),
+    ("\n+++ ", "diff"),
+    ("\n--- a", "diff"),
+    ("\tat ", "stack trace"),
+    ("    at ", "stack trace"),
+    ('  File "', "stack trace"),
+)
+_OF_BACKSLASHES: tuple[tuple[str, str], ...] = (
+    ("\\frac", "formula"),
+    ("\\sqrt", "formula"),
+    ("\\mathbb", "formula"),
+    ("\\begin{", "formula"),
+)
+_ANYWHERE: tuple[tuple[str, str], ...] = (
     ("SELECT ", "SQL"),
     ("INSERT INTO", "SQL"),
     ("CREATE TABLE", "SQL"),
     ("DELETE FROM", "SQL"),
     (" JOIN ", "SQL"),
     ("#!/", "shebang"),
-    ("\n@@ -", "diff"),
     ("diff --git", "diff"),
-    ("\n+++ ", "diff"),
-    ("\n--- a", "diff"),
     ("Traceback (most recent", "stack trace"),
-    ("\tat ", "stack trace"),
-    ("    at ", "stack trace"),
-    ('  File "', "stack trace"),
-    ("\\frac", "formula"),
-    ("\\sqrt", "formula"),
-    ("\\mathbb", "formula"),
-    ("\\begin{", "formula"),
     ("$$", "formula"),
 )
 _FENCE = re.compile(r"```[ \t]*([\w+#-]*)")
@@ -46,7 +51,11 @@ _BEFORE_PATH = frozenset(" \n\t~.\"'=(`:>")
 
 def marks_of(text: str) -> list[str]:
     """Return the names of the marks in *text*, each once, in a fixed order."""
-    found = dict.fromkeys(name for fixed, name in _FIXED if fixed in text)
+    found = dict.fromkeys([name for fixed, name in _ANYWHERE if fixed in text])
+    if "\n" in text:
+        found.update(dict.fromkeys([name for fixed, name in _OF_LINES if fixed in text]))
+    if "\\" in text:
+        found.update(dict.fromkeys([name for fixed, name in _OF_BACKSLASHES if fixed in text]))
     found.update(dict.fromkeys(_looked_for(text)))
     return list(found)
 

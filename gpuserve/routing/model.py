@@ -24,6 +24,9 @@ _FURTHER = tuple(math.log2(1 + n) for n in range(7))
 _TYPICAL_WORDS = 40
 # Known words a text is taken to have besides its own, so that one word alone decides nothing.
 _MORE_KNOWN = 4
+# Log-odds below which a word is not told, where more words than these are known.
+_TOLD = 0.25
+_FEW = 16
 ASKS = "asks to program"
 
 
@@ -42,8 +45,8 @@ class Observed:
     `faint` is what a word of a class is worth, 1 in a short text and less in a long one.
     """
 
-    names: list[str]
-    pairs: list[tuple[str, str]]
+    names: set[str]
+    pairs: set[tuple[str, str]]
     hits: dict[str, list[str]]
     marks: list[str]
     faint: float
@@ -62,6 +65,13 @@ class Model:
     marks: Mapping[str, int] = field(default_factory=dict)
     bias: int = 0
     lexicon: Lexicon = field(default_factory=Lexicon)
+    known_words: frozenset[str] = field(init=False, compare=False)
+    known_pairs: frozenset[tuple[str, str]] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Sets meet sets without a new hash for each element.
+        object.__setattr__(self, "known_words", frozenset(self.words))
+        object.__setattr__(self, "known_pairs", frozenset(self.pairs))
 
     @property
     def prior(self) -> float:
@@ -71,17 +81,26 @@ class Model:
     def weigh(self, seen: Seen) -> Weighed:
         """Return what was *seen* adds to the prior, and its terms by name, all in log-odds."""
         observed = observe(seen, self.lexicon)
-        own = {name: self.words[name] for name in observed.names if name in self.words}
-        next_to = {pair: self.pairs[pair] for pair in observed.pairs if pair in self.pairs}
-        each = share_of(len(own) + len(next_to)) / UNIT
-        terms = {name: weight * each for name, weight in own.items()}
-        terms |= {f"{a} {b}": weight * each for (a, b), weight in next_to.items()}
-        total = (sum(own.values()) + sum(next_to.values())) * each
+        own, next_to = observed.names & self.known_words, observed.pairs & self.known_pairs
+        weights = list(map(self.words.__getitem__, own))
+        pair_weights = list(map(self.pairs.__getitem__, next_to))
+        known = len(weights) + len(pair_weights)
+        each = share_of(known) / UNIT
+        total = (sum(weights) + sum(pair_weights)) * each
+        # Only what may be among the heaviest is told: most words of a long text weigh next to
+        # nothing, and a name for each would cost more than the sum.
+        least = _TOLD / each if known > _FEW else 0.0
+        told = zip(own, weights, strict=True)
+        terms = {n: w * each for n, w in told if w >= least or w <= -least}
+        for pair, weight in zip(next_to, pair_weights, strict=True):
+            if weight >= least or weight <= -least:
+                terms[f"{pair[0]} {pair[1]}"] = weight * each
         for group, entries in sorted(observed.hits.items()):
             weight = self.groups.get(group, 0) * further(len(entries)) * observed.faint / UNIT
             total += weight
             for entry in entries:
-                terms[entry] = terms.get(entry, 0.0) + weight / len(entries)
+                alone = terms.get(entry, self.words.get(entry, 0) * each)
+                terms[entry] = alone + weight / len(entries)
         for mark in observed.marks:
             terms[mark] = self.marks.get(mark, 0) / UNIT
             total += terms[mark]
@@ -93,10 +112,10 @@ def observe(seen: Seen, lexicon: Lexicon) -> Observed:
     hits: dict[str, list[str]] = {}
     for hit in hits_in(seen, lexicon):
         hits.setdefault(hit.group, []).append(hit.entry)
-    names = [*seen.words, *seen.pieces]
+    names = seen.words | seen.pieces
     marks = [*seen.marks, ASKS] if asks_to_program(seen, lexicon) else seen.marks
     faint = 1.0 if len(names) < _TYPICAL_WORDS else math.sqrt(_TYPICAL_WORDS / len(names))
-    return Observed(names, [*seen.pairs], hits, marks, faint)
+    return Observed(names, seen.pairs, hits, marks, faint)
 
 
 def share_of(known: int) -> float:

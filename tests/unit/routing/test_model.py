@@ -160,7 +160,7 @@ def test_every_row_of_the_lexicon_is_in_one_class_and_every_class_has_a_weight()
 
 def test_an_empty_model_knows_nothing() -> None:
     observed = observe(seen_in(""), Lexicon())
-    assert (observed.names, observed.hits, observed.marks) == ([], {}, [])
+    assert (observed.names, observed.hits, observed.marks) == (set(), {}, [])
     assert classify(turns_of({"prompt": "x"}), model=Model()).score == 0.5
 
 
