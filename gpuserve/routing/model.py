@@ -96,11 +96,11 @@ class Model:
             if weight >= least or weight <= -least:
                 terms[f"{pair[0]} {pair[1]}"] = weight * each
         for group, entries in sorted(observed.hits.items()):
-            weight = self.groups.get(group, 0) * further(len(entries)) * observed.faint / UNIT
-            total += weight
+            whole = self.groups.get(group, 0) * further(len(entries)) * observed.faint / UNIT
+            total += whole
             for entry in entries:
                 alone = terms.get(entry, self.words.get(entry, 0) * each)
-                terms[entry] = alone + weight / len(entries)
+                terms[entry] = alone + whole / len(entries)
         for mark in observed.marks:
             terms[mark] = self.marks.get(mark, 0) / UNIT
             total += terms[mark]
