@@ -145,6 +145,8 @@ def _stale(
     if version is not None and version != pin.vllm:
         return f"it was measured with vLLM {pin.vllm}, and {version} is here"
     ours = {gpu.name for gpu in gpus if spec.gpus is None or gpu.index in spec.gpus}
+    if spec.gpus is None and len(ours) > 1 and ours & set(pin.cards):
+        return "this box has cards of several kinds: name the model's with `gpus`"
     if ours - set(pin.cards):
         return f"it was measured on {', '.join(pin.cards)}, and this is {', '.join(sorted(ours))}"
     if settings_of(spec, facts) != pin.settings:

@@ -169,7 +169,8 @@ def _device(profile: Profile, machine: Machine, *, here: bool) -> Literal["cuda"
     if profile.device != "auto":
         return profile.device
     if not profile.models:
-        return "cpu"  # a router before other servers needs no GPU
+        # A router before other servers needs no GPU, but what they reserve is looked at.
+        return "cuda" if machine.gpus and any(u.gpus for u in profile.upstreams) else "cpu"
     if machine.gpus:
         return "cuda"
     return None if here else "cpu"

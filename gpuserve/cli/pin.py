@@ -107,10 +107,10 @@ def _facts(spec: ModelSpec) -> ModelFacts:
 def _write(path: Path, pins: dict[str, Pin | None]) -> None:
     """Put *pins* into the profile; it is read anew, so that what was edited meanwhile stays."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
+        load_text(text, path=str(path))  # raises ProfileError where it was broken meanwhile
         for name, pin in pins.items():
             text = with_pin(text, name, pin)
-        load_text(text, path=str(path))  # raises ProfileError and leaves the file as it is
         replace_file(path, text.encode())
     except OSError as error:
         raise HostUnavailable(

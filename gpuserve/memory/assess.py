@@ -16,8 +16,9 @@ from gpuserve.memory.report import FitReport, GpuShare, Grant, Verdict
 from gpuserve.memory.rooms import hardware_rooms, overreserved, rooms_now
 from gpuserve.memory.validity import validity_problems
 from gpuserve.memory.verdict import worst
-from gpuserve.profile.spec import Profile
-from gpuserve.readings import Machine
+from gpuserve.preconditions.cards import card_problems
+from gpuserve.profile.spec import ModelSpec, Profile
+from gpuserve.readings import Gpu, Machine
 
 Facts = Mapping[str, ModelFacts]
 Device = Literal["cuda", "cpu"]
@@ -54,9 +55,30 @@ def assess(profile: Profile, facts: Facts, machine: Machine, device: Device) -> 
     return replace(report, problems=report.problems + advice)
 
 
-def engines_of(profile: Profile, facts: Facts, device: Device) -> tuple[Engine, ...]:
-    """Return every model with its settings resolved, in the order of the profile."""
-    return tuple(resolve(m, facts[m.name], cpu=device == "cpu") for m in profile.models)
+def engines_of(
+    profile: Profile, facts: Facts, device: Device, gpus: Sequence[Gpu] = ()
+) -> tuple[Engine, ...]:
+    """Return every model with its settings resolved, in the order of the profile.
+
+    Those of *gpus* that are too old for a model are barred for it.
+    """
+    return tuple(
+        replace(
+            resolve(spec, facts[spec.name], cpu=device == "cpu"),
+            barred_gpus=_barred(spec, facts[spec.name], gpus),
+        )
+        for spec in profile.models
+    )
+
+
+def _barred(spec: ModelSpec, facts: ModelFacts, gpus: Sequence[Gpu]) -> frozenset[int]:
+    if len({gpu.compute_capability for gpu in gpus}) < 2:
+        return frozenset()  # one kind of card: there is nothing to choose
+    return frozenset(
+        gpu.index
+        for gpu in gpus
+        if any(not problem.warning for problem in card_problems(spec, facts.architecture, [gpu]))
+    )
 
 
 def _fits(profile: Profile, facts: Facts, machine: Machine, device: Device) -> bool:
@@ -64,7 +86,7 @@ def _fits(profile: Profile, facts: Facts, machine: Machine, device: Device) -> b
         report = _on_host(profile, facts, machine, ())
         return report.verdict not in {"does_not_fit", "not_now"}
     rooms = rooms_now(machine.gpus, profile.upstreams)
-    return not place(engines_of(profile, facts, device), rooms).shortfalls
+    return not place(engines_of(profile, facts, device, machine.gpus), rooms).shortfalls
 
 
 def _freed(machine: Machine) -> Machine:
@@ -84,7 +106,7 @@ def _on_host(
 def _on_gpus(
     profile: Profile, facts: Facts, machine: Machine, problems: tuple[Problem, ...]
 ) -> FitReport:
-    engines = engines_of(profile, facts, "cuda")
+    engines = engines_of(profile, facts, "cuda", machine.gpus)
     rooms = rooms_now(machine.gpus, profile.upstreams)
     now = place(engines, rooms)
     if not now.shortfalls:

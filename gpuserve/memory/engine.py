@@ -68,7 +68,8 @@ class Engine:
     full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
     `context` is what lies outside of vLLM's budget, with releases before 0.20 the graphs too.
     `loading_peak` is the most that it holds while it loads. `videos` of the activation peak are
-    there because a video as long as a request is profiled.
+    there because a video as long as a request is profiled. `barred_gpus` are indices of GPUs that
+    it cannot run on, whatever they hold.
     """
 
     spec: ModelSpec
@@ -87,6 +88,7 @@ class Engine:
     promise_sequences: int
     estimated: bool
     videos: int = 0
+    barred_gpus: frozenset[int] = frozenset()
 
     @property
     def ranks(self) -> int:

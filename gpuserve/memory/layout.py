@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from gpuserve.memory.engine import Engine
 from gpuserve.memory.fraction import charged_bytes, fraction_up
 from gpuserve.memory.rooms import Room
-from gpuserve.memory.search import Layout, searched
+from gpuserve.memory.search import Layout, able, searched
 from gpuserve.readings import Gpu
 
 __all__ = ["Layout", "asked_bytes", "layouts", "rounded_bytes"]
@@ -91,6 +91,7 @@ def _chosen(
 ) -> tuple[int, ...]:
     if engine.ranks > len(rooms):
         return ()
+    rooms = able(engine, rooms)
     need = {
         index: rounded_bytes(engine, room.gpu) + engine.context for index, room in rooms.items()
     }

@@ -18,6 +18,12 @@ Needs = Mapping[str, Mapping[int, int]]
 _MOST_STEPS = 20_000
 
 
+def able(engine: Engine, rooms: Mapping[int, Room]) -> Mapping[int, Room]:
+    """Return the *rooms* on cards that *engine* can run on; all, where those are too few."""
+    found = {index: room for index, room in rooms.items() if index not in engine.barred_gpus}
+    return found if len(found) >= engine.ranks else rooms
+
+
 def searched(engines: Sequence[Engine], rooms: Mapping[int, Room], needs: Needs) -> Layout | None:
     """Return a layout in which every card holds its engines, None where there is none.
 
@@ -66,7 +72,8 @@ def _choices(
             yield engine.spec.gpus
         return
     holds = sorted(
-        (index for index in rooms if left[index] >= need[index]), key=lambda i: (left[i], i)
+        (index for index in able(engine, rooms) if left[index] >= need[index]),
+        key=lambda i: (left[i], i),
     )
     seen = set()
     for cards in combinations(holds, engine.ranks):

@@ -80,7 +80,8 @@ def _length(spec: ModelSpec, arch: Architecture) -> Iterator[Problem]:
     if arch.trained_len is None or arch.derived_len is None:
         return
     length = spec.max_model_len
-    if spec.demand is not None and length is None:
+    if spec.demand is not None and length in {None, spec.demand.context_tokens}:
+        # What a profile leaves out follows from the demand, which is then the place to change.
         length = spec.demand.context_tokens
         where = f"model[{spec.index}].demand.context_tokens"
     allowed = dict(spec.env).get(_ALLOW_LONG) not in {None, "", "0"}

@@ -20,7 +20,9 @@ def _window(profile: Profile, lengths: Mapping[str, int | None]) -> Iterator[Pro
     length = lengths.get(coder.name) if coder is not None else None
     if coder is None or length is None or length >= AGENT_TOKENS:
         return
-    stated = "demand.context_tokens" if coder.demand and not coder.max_model_len else None
+    demand = coder.demand
+    from_demand = demand is not None and coder.max_model_len in {None, demand.context_tokens}
+    stated = "demand.context_tokens" if from_demand else None
     yield Problem(
         where=f"model[{coder.index}].{stated or 'max_model_len'}",
         message=f"{length} tokens are enough for questions about code, but not for coding "

@@ -148,3 +148,13 @@ def test_a_pin_is_written_beside_the_comments_and_read_back() -> None:
     assert with_pin(again, "a", None).split() == TEXT.split()
     with pytest.raises(KeyError):
         with_pin(TEXT, "c", pin)
+
+
+def test_a_box_with_unlike_cards_wants_them_named() -> None:
+    other = replace(card(22.03, index=1), name="another")
+    pinned = profile(replace(SPEC, pinned=measured_pin()))
+    gpus = (*BOX.gpus, other)
+    _, (problem,) = with_pins(pinned, {"a": FACTS}, gpus, {}, "cuda")
+    assert "name the model's with `gpus`" in problem.message
+    named = profile(replace(SPEC, pinned=measured_pin(), gpus=(0,)))
+    assert with_pins(named, {"a": FACTS}, gpus, {}, "cuda")[1] == ()

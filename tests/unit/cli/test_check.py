@@ -400,3 +400,24 @@ def test_a_rank_on_a_larger_card_is_not_taken_for_an_upstream(
     text = capsys.readouterr().out
     assert text.count("# a") == 2
     assert "upstream" not in text
+
+
+def test_what_servers_elsewhere_reserve_is_looked_at_without_a_model_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = write(
+        tmp_path,
+        '[[upstream]]\nname = "e"\nurl = "http://127.0.0.1:8088"\nmodels = ["m"]\ngpus = [0]\n'
+        'reserve = "100 GiB"\n',
+    )
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    assert "100.00 GiB are reserved on GPU 0" in capsys.readouterr().err
+
+
+def test_a_demand_that_is_too_long_is_told_where_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = one(tmp_path, demand="{ context_tokens = 999999, concurrency = 1 }")
+    assert main(["check", profile, "--gpu", "NVIDIA L4"]) == 78
+    said = capsys.readouterr().err
+    assert f"{profile}:4: error: model[0].demand.context_tokens: 999999 tokens" in said

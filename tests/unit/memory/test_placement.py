@@ -313,3 +313,14 @@ def test_a_card_too_small_for_a_demand_names_changes_that_fit_it_once_it_is_free
     (problem,) = report.problems
     assert problem.hint is not None
     assert problem.hint.startswith("when nobody else holds memory: demand.context_tokens = ")
+
+
+def test_a_model_is_put_onto_a_card_that_can_run_it() -> None:
+    old = replace(card(31.74), name="V100", compute_capability=(7, 0))
+    new = replace(card(23.58, index=1), name="RTX 3090", compute_capability=(8, 6))
+    spec = model("a", demand=Demand(context_tokens=4096, concurrency=1), max_model_len=4096)
+    report = assessed(profile(spec), {"a": awq(QWEN_7B)}, machine(old, new))
+    assert grant_of(report, "a").gpus == (1,)
+    # Where nothing else is there, the problem is told of the card that is.
+    alone = assessed(profile(spec), {"a": awq(QWEN_7B)}, machine(old))
+    assert grant_of(alone, "a").gpus == (0,)
