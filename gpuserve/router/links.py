@@ -213,7 +213,7 @@ def _session(upstream: Upstream, *, keep: bool) -> aiohttp.ClientSession:
     else:
         connector = aiohttp.TCPConnector(**options)
     loop = asyncio.get_running_loop()
-    # The same from 3.10 to 3.14.
+    # As in 3.14.
     connector._factory = partial(_Receiver, loop)  # type: ignore[assignment] # noqa: SLF001
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)

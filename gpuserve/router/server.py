@@ -5,7 +5,7 @@ port can send nonsense, and the fault is not ours.
 
 aiohttp tells a subclass nothing about heads that are not whole, and forgets the body that is being
 read when a later packet breaks its framing. So this looks at four of its private attributes
-(`_waiter`, `_messages`, `_request_count`, `_force_close`), which are there from 3.10 on.
+(`_waiter`, `_messages`, `_request_count`, `_force_close`), which are there in 3.14.
 """
 
 import asyncio

@@ -85,7 +85,7 @@ class Lent(asyncio.Transport):
 def is_idle(handler: web.RequestHandler) -> bool:
     """Whether *handler* has answered everything that it was given, and waits for more.
 
-    aiohttp (3.10 to 3.14) has no public word for it. If these names go, the answer is no, and
+    aiohttp (3.14) has no public word for it. If these names go, the answer is no, and
     connections stay where they are: slower, and right.
     """
     waiter = getattr(handler, "_waiter", None)
