@@ -25,6 +25,7 @@ from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.model import shipped
 from gpuserve.rundir import RunDir
 
 # After SIGTERM; `POST /drain` waits for as long as the streams last.
@@ -86,6 +87,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         self._tables.refresh()
+        shipped()  # the first request that is classified need not wait for the table
         # Accepted connections inherit it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         serving = self._fast or self._public
