@@ -120,15 +120,22 @@ def _serve() -> None:
     os.dup2(2, 1)  # what anything prints must not stand among the answers
     while len(head := asked.read(_LENGTH.size)) == _LENGTH.size:
         (size,) = _LENGTH.unpack(head)
-        work, args, kwargs = pickle.loads(asked.read(size))  # noqa: S301 - from our parent
+        whole = asked.read(size)
+        if len(whole) < size:
+            return  # the parent ended in the middle of it
+        work, args, kwargs = pickle.loads(whole)  # noqa: S301 - from our parent
+        del whole
         try:
             answer = True, work(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - it is raised there
             answer = False, error
         del args, kwargs
         said = pickle.dumps(answer, protocol=5)
-        answers.write(_LENGTH.pack(len(said)) + said)
-        answers.flush()
+        try:
+            answers.write(_LENGTH.pack(len(said)) + said)
+            answers.flush()
+        except BrokenPipeError:
+            return  # likewise
         del answer, said
 
 
