@@ -22,6 +22,7 @@ from tests.e2e.instance import until
 from tests.faults.conftest import TREE, Lab, ended
 
 TOKENS = 60
+GENTLER = (signal.SIGTERM, signal.SIGSTOP)
 
 
 class Streams:
@@ -87,7 +88,7 @@ def controller_pid(lab: Lab) -> int:
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)],
+    [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.slow) for n in GENTLER)],
 )
 def test_a_controller_that_goes_leaves_engines_and_streams_alone(
     lab: Lab, number: signal.Signals
@@ -187,6 +188,7 @@ def test_an_instance_whose_keeper_hangs_can_be_ended(lab: Lab) -> None:
     lab.box.must_be_gone()
 
 
+@pytest.mark.slow
 def test_an_instance_whose_controller_hangs_can_be_ended(lab: Lab) -> None:
     lab.box.start()
     lab.program("gpuserve.controller").suspend()

@@ -85,7 +85,7 @@ def test_who_takes_the_memory_between_stop_and_start_is_named(gpu_lab: Lab) -> N
     [
         (LIB_RM_VERSION_MISMATCH, "driver was upgraded", "reboot"),
         pytest.param(GPU_IS_LOST, "fell off the bus", "Xid", marks=pytest.mark.slow),
-        (HANG, "does not answer", "nvidia-smi"),
+        pytest.param(HANG, "does not answer", "nvidia-smi", marks=pytest.mark.slow),
     ],
     ids=["upgraded", "lost", "hangs"],
 )

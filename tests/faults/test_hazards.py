@@ -139,6 +139,7 @@ def test_a_router_without_descriptors_serves_again_once_they_come_back(lab: Lab)
     assert log.stat().st_size < 1 << 20, "it does not fill the disk with it either"
 
 
+@pytest.mark.slow
 def test_a_controller_without_descriptors_is_replaced_or_goes_on(lab: Lab) -> None:
     lab.box.start()
     trees = {name: lab.tree(name) for name in lab.box.names}
@@ -172,6 +173,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_names_that_nobody_resolves_hold_up_nothing(lab: Lab) -> None:
     """A resolver that is silent blocks a thread for 10 s and more per question."""
     address = "127.66.0.1"

@@ -78,7 +78,7 @@ def test_each_process_of_an_engine_takes_the_others_with_it(lab: Lab, role: str)
         pytest.param(("shim", "controller"), marks=SLOW),
         pytest.param(("server", "controller", "shim"), marks=SLOW),
         ("router", "controller", "shim", "core"),
-        ("watch", "controller", "server"),
+        pytest.param(("watch", "controller", "server"), marks=SLOW),
     ],
     ids="-".join,
 )
@@ -104,7 +104,7 @@ def test_an_engine_killed_beside_the_control_plane_is_gone_and_comes_back(
     until(lambda: lab.box.chat("coder").status == 200, "it answers")
 
 
-@pytest.mark.parametrize("order", ["keeper first", "keeper last"])
+@pytest.mark.parametrize("order", ["keeper last", pytest.param("keeper first", marks=SLOW)])
 def test_a_killed_keeper_leaves_nothing_whoever_dies_with_it(lab: Lab, order: str) -> None:
     """The keeper and the shims at once: nobody is left who could tidy up, but the controller."""
     lab.box.start()

@@ -34,7 +34,13 @@ def ticks_of(pid: int) -> int:
     return found.start_ticks
 
 
-@pytest.mark.parametrize("same_ticks", [True, False], ids=["same start", "another start"])
+@pytest.mark.parametrize(
+    "same_ticks",
+    [
+        pytest.param(True, id="same start"),
+        pytest.param(False, id="another start", marks=pytest.mark.slow),
+    ],
+)
 def test_after_a_reboot_no_process_that_got_a_pid_is_touched(
     lab: Lab, bystander: subprocess.Popen[bytes], same_ticks: bool
 ) -> None:

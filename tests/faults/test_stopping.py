@@ -18,7 +18,9 @@ def times(lab: Lab, event: str) -> dict[str, float]:
     return found
 
 
-@pytest.mark.parametrize("how", ["down", "SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", ["SIGTERM", *(pytest.param(how, marks=pytest.mark.slow) for how in ("down", "SIGINT"))]
+)
 def test_engines_stop_side_by_side(lab: Lab, how: str) -> None:
     lab.box.names = ("a", "b", "c", "d")
     lab.box.knobs = dict.fromkeys(lab.box.names, TREE | {"stop_s": 1.0})
