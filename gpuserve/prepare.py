@@ -28,7 +28,7 @@ from gpuserve.prepare_here import (
 from gpuserve.profile.known import unknown_values
 from gpuserve.profile.load import read
 from gpuserve.profile.source import Source
-from gpuserve.profile.spec import ModelSpec, Profile
+from gpuserve.profile.spec import Profile
 from gpuserve.readings import Machine
 from gpuserve.routing.unfit import unfit_routes
 from gpuserve.rundir import RunDir
@@ -216,8 +216,10 @@ def _facts(profile: Profile, source: Source) -> tuple[dict[str, ModelFacts], tup
             problems.append(source.problem(where, str(error), error.hint))
             continue
         if known.architecture is None and not spec.model.startswith("/"):
+            from gpuserve.machine.hubsettings import asked_facts
+
             # Asked once: where the first cannot be asked for, the others cannot either.
-            known, silence = (known, silence) if silence else _asked(spec)
+            known, silence = (known, silence) if silence else asked_facts(spec)
             known = replace(known, source=known.source or silence)
         facts[spec.name] = known
         if spec.model.startswith("/") and not known.here:
@@ -225,16 +227,6 @@ def _facts(profile: Profile, source: Source) -> tuple[dict[str, ModelFacts], tup
             hint = "fetch what is missing; files that the index names count too"
             problems.append(source.problem(where, message, hint, warning=True))
     return facts, tuple(problems)
-
-
-def _asked(spec: ModelSpec) -> tuple[ModelFacts, str]:
-    """What the hub says about a model that is not here, or why it says nothing."""
-    from gpuserve.machine.hubsettings import HubSilent, fetch_facts
-
-    try:
-        return fetch_facts(spec), ""
-    except HubSilent as reason:
-        return ModelFacts(architecture=None), str(reason)
 
 
 def _with_places(plan: Plan, problems: tuple[Problem, ...]) -> Plan:

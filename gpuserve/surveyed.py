@@ -5,7 +5,6 @@ from pathlib import Path
 
 from gpuserve.errors import UsageError
 from gpuserve.machine.checkpoint import CheckpointError, catalogue_facts, read_facts
-from gpuserve.memory.engine import ModelFacts
 from gpuserve.profile.spec import ModelSpec
 from gpuserve.readings import Machine
 from gpuserve.sizing.question import Ask, Known
@@ -59,7 +58,9 @@ def _known(model: str) -> Known:
         raise UsageError(str(error), hint=error.hint) from error
     reason = ""
     if facts.architecture is None and not model.startswith("/"):
-        facts, reason = _asked(spec)
+        from gpuserve.machine.hubsettings import asked_facts
+
+        facts, reason = asked_facts(spec)
     if facts.architecture is None:
         raise UsageError(
             f'nothing is known of "{model}"' + (f": {reason}" if reason else ""),
@@ -72,12 +73,3 @@ def _known(model: str) -> Known:
         facts=facts,
         packed=(f"{model}-AWQ", packed) if packed.architecture is not None else None,
     )
-
-
-def _asked(spec: ModelSpec) -> tuple[ModelFacts, str]:
-    from gpuserve.machine.hubsettings import HubSilent, fetch_facts
-
-    try:
-        return fetch_facts(spec), ""
-    except HubSilent as reason:
-        return ModelFacts(architecture=None), str(reason)

@@ -7,7 +7,6 @@ those who only ask whether weights are here: see `weights`.
 
 import errno
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve.errors import GpuserveError, HostUnavailable, TryLater
+from gpuserve.machine.surroundings import disk_of
 from gpuserve.machine.weights import (
     RepositoryFile,
     hub_cache,
@@ -64,9 +64,7 @@ def offline(environment: Mapping[str, str] = os.environ) -> str | None:
 
 def free_bytes(path: Path) -> int:
     """Return the free bytes of the file system that *path* is, or will be, on."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+    return disk_of(path).free_bytes
 
 
 def fetch(

@@ -37,6 +37,14 @@ class HubRefused(HubSilent):
         self.hint = hint
 
 
+def asked_facts(spec: ModelSpec) -> tuple[ModelFacts, str]:
+    """Return what the hub says about the model of *spec*, or empty facts and why it is silent."""
+    try:
+        return fetch_facts(spec), ""
+    except HubSilent as reason:
+        return ModelFacts(architecture=None), str(reason)
+
+
 def ask_access(spec: ModelSpec, environment: Mapping[str, str] = os.environ) -> None:
     """Ask the hub whether it would give us the model of *spec*, with one small request.
 

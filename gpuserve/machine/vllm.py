@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuserve.errors import HostUnavailable, Problem
+from gpuserve.memory.release import parse_release
 
 # The memory rules were read in vLLM 0.33's source. From 0.26 on, start-up logs state memory in
 # the same terms (weights and non-torch together, CUDA graphs inside the budget); older ones
@@ -75,7 +76,7 @@ def version_problem(install: VllmInstall) -> Problem | None:
             hint=f"gpuserve expects vLLM {oldest} to {newest}",
             warning=True,
         )
-    release = _release(install.version)
+    release = parse_release(install.version)
     if release is None or OLDEST_SUPPORTED <= release <= NEWEST_SUPPORTED:
         return None
     age = "older" if release < OLDEST_SUPPORTED else "newer"
@@ -182,8 +183,3 @@ def _cuda(packages: Path) -> str | None:
         return None
     match = _TORCH_CUDA.search(text)
     return None if match is None else match[1] or ""
-
-
-def _release(version: str) -> tuple[int, int] | None:
-    match = re.match(r"(\d+)\.(\d+)", version)
-    return (int(match[1]), int(match[2])) if match else None

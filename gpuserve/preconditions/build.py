@@ -1,10 +1,10 @@
 """What a vLLM was built for, against the driver here and the options that a profile gives it."""
 
-import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 
 from gpuserve.errors import Problem
+from gpuserve.memory.release import parse_release
 from gpuserve.profile.spec import ModelSpec
 from gpuserve.readings import Driver
 
@@ -45,7 +45,6 @@ _OLDEST_DRIVER = {11: "450", 12: "525", 13: "580"}
 # itself; before, it ends with an assertion (vllm pull request 40812, merged in April 2026).
 _SLEEP_TAKES_EXPANDABLE = (0, 21)
 _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-_RELEASE = re.compile(r"(\d+)\.(\d+)")
 
 
 def driver_problem(
@@ -134,8 +133,8 @@ def _allocator(spec: ModelSpec, version: str | None) -> Iterator[Problem]:
     if not named:
         return
     where = f"model[{spec.index}].env.{named[0]}"
-    release = _RELEASE.match(version or "")
-    old = release is None or (int(release[1]), int(release[2])) < _SLEEP_TAKES_EXPANDABLE
+    release = parse_release(version)
+    old = release is None or release < _SLEEP_TAKES_EXPANDABLE
     if old and any(option_of(word) == "--enable-sleep-mode" for word in spec.extra_args):
         yield Problem(
             where=where,
@@ -164,8 +163,8 @@ def awq_flag_problem(spec: ModelSpec, version: str | None) -> Problem | None:
     """
     if spec.quantization != "awq":
         return None
-    release = _RELEASE.match(version or "")
-    if release is not None and (int(release[1]), int(release[2])) >= (0, 32):
+    release = parse_release(version)
+    if release is not None and release >= (0, 32):
         return None
     return Problem(
         where=f"model[{spec.index}].quantization",

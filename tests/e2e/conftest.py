@@ -56,8 +56,6 @@ default = "general"
 """
 
 
-# First: xdist reads the marks in the same hook, and this file is loaded before it.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything in this folder, so that `-m 'not vllm'` leaves it out."""
     here = Path(__file__).parent
