@@ -4,99 +4,80 @@ Every turn of a coding agent is about code, also when it is only "yes" or what a
 other agent decides nothing by its prompt's form, however full of JSON and schemas that is.
 """
 
-from gpuserve.routing.tokens import window
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
-# What only a coding agent writes, lower case, and its weight in log-odds: names and tags of
-# Cline, Roo, aider, Claude Code, Codex, Cursor, Copilot, OpenHands, SWE-agent, Continue, Zed and
-# Windsurf at 5, what such prompts speak of at 2. Not fitted: no public set has enough of them.
-_SIGNATURES: tuple[tuple[str, float], ...] = (
-    ("<environment_details>", 5.0),
-    ("# vscode visible files", 5.0),
-    ("search/replace block", 5.0),
-    ("you are cline", 5.0),
-    ("you are roo", 5.0),
-    ("claude code", 5.0),
-    ("codex cli", 5.0),
-    ("github copilot", 5.0),
-    ("<system-reminder>", 5.0),
-    ("<open_files>", 5.0),
-    ("<open_and_recently_viewed_files>", 5.0),
-    ("<file_content", 5.0),
-    ("<uploaded_files>", 5.0),
-    ("<pr_description>", 5.0),
-    ("<write_to_file>", 5.0),
-    ("<execute_command>", 5.0),
-    ("<read_file>", 5.0),
-    ("<replace_in_file>", 5.0),
-    ("[read_file for", 5.0),
-    ("[execute_command for", 5.0),
-    ("[write_to_file for", 5.0),
-    ("[replace_in_file for", 5.0),
-    ("str_replace_editor", 5.0),
-    ("str_replace_based_edit_tool", 5.0),
-    ("apply_patch", 5.0),
-    ("openhands", 5.0),
-    ("swe-agent", 5.0),
-    ("coding agent", 5.0),
-    ("coding assistant", 5.0),
-    ("programming assistant", 5.0),
-    ("code assistant", 5.0),
-    ("agentic coding", 5.0),
-    ("ai pair programmer", 5.0),
-    ("pair programming", 5.0),
-    ("software engineering", 3.0),
-    ("software engineer", 3.0),
-    ("software developer", 3.0),
-    ("expert programmer", 3.0),
-    ("senior developer", 3.0),
-    ("developer", 2.0),
-    ("senior engineer", 3.0),
-    ("programming", 2.5),
-    ("coding", 2.5),
-    ("terminal agent", 4.0),
-    ("terminal", 1.5),
-    ("the editor", 2.0),
-    ("vs code", 4.0),
-    ("vscode", 4.0),
-    ("edit block", 4.0),
-    ("edit tool", 3.0),
-    ("code change", 3.0),
-    ("patch", 1.5),
-    ("diff", 1.5),
-    ("commit", 1.5),
-    ("compil", 1.5),
-    ("refactor", 2.5),
-    ("lockfile", 2.0),
-    ("/repo", 3.0),
-    (" repo ", 2.5),
-    ("read-only sql", 3.0),
-    ("run_sql", 4.0),
-    (" sql", 2.0),
-    ("python", 1.5),
-    ("javascript", 2.0),
-    ("typescript", 2.0),
-    ("bash", 2.0),
-    ("git ", 2.0),
-    ("codebase", 3.0),
-    ("code base", 2.0),
-    ("source code", 2.0),
-    ("code review", 3.0),
-    ("pull request", 2.0),
-    ("git repo", 3.0),
-    ("repository", 2.0),
-    ("current working directory", 3.0),
-    ("working directory", 2.0),
-    ("workspace root", 3.0),
-    ("shell command", 3.0),
-    ("bash command", 3.0),
-    ("terminal command", 3.0),
-    ("unit test", 2.0),
-    ("run the tests", 2.0),
-    ("linter", 2.0),
-    ("the ide", 2.0),
-    ("sql quer", 2.0),
-    ("write code", 2.0),
-    ("edit files", 2.0),
+from gpuserve.routing.tokens import window, words_of
+
+# What only a coding agent writes, lower case, and its weight in log-odds: names and tags of Cline,
+# Roo, aider, Claude Code, Codex, Cursor, Copilot, OpenHands, SWE-agent, Continue, Zed and Windsurf
+# at 5, what such prompts speak of below. Not fitted: no public set has enough of them. Words are
+# looked up among those of the text; a phrase is looked for only where its rarest word is.
+_WORDS: Mapping[str, float] = {
+    word: weight
+    for weight, words in (
+        (5.0, "str_replace_editor str_replace_based_edit_tool apply_patch openhands"),
+        (4.0, "vscode run_sql programmier programación programação programmation"),
+        (3.0, "codebase programador repositorio repositório développeur programmazione"),
+        (3.0, "développement programlama programmierer programmieren quellcode"),
+        (2.5, "programming coding refactor refactors refactored refactoring repo repos código"),
+        (2.0, "developer developers javascript typescript bash git sql repository repositories"),
+        (2.0, "lockfile lockfiles linter linters dépôt codice"),
+        (1.5, "terminal patch patches diff diffs commit commits committed compile compiles"),
+        (1.5, "compiled compiler compilation python"),
+    )
+    for word in words.split()
+}
+_PHRASES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "environment_details": (("<environment_details>", 5.0),),
+    "vscode": (("# vscode visible files", 5.0),),
+    "replace": (("search/replace block", 5.0),),
+    "cline": (("you are cline", 5.0),),
+    "roo": (("you are roo", 5.0),),
+    "claude": (("claude code", 5.0),),
+    "codex": (("codex cli", 5.0),),
+    "copilot": (("github copilot", 5.0),),
+    "system": (("<system-reminder>", 5.0),),
+    "open_files": (("<open_files>", 5.0),),
+    "open_and_recently_viewed_files": (("<open_and_recently_viewed_files>", 5.0),),
+    "file_content": (("<file_content", 5.0),),
+    "uploaded_files": (("<uploaded_files>", 5.0),),
+    "pr_description": (("<pr_description>", 5.0),),
+    "write_to_file": (("<write_to_file>", 5.0), ("[write_to_file for", 5.0)),
+    "execute_command": (("<execute_command>", 5.0), ("[execute_command for", 5.0)),
+    "read_file": (("<read_file>", 5.0), ("[read_file for", 5.0)),
+    "replace_in_file": (("<replace_in_file>", 5.0), ("[replace_in_file for", 5.0)),
+    "swe": (("swe-agent", 5.0),),
+    "coding": (("coding agent", 5.0), ("coding assistant", 5.0), ("agentic coding", 5.0)),
+    "programming": (("programming assistant", 5.0), ("pair programming", 5.0)),
+    "programmer": (("ai pair programmer", 5.0), ("expert programmer", 3.0)),
+    "assistant": (("code assistant", 5.0),),
+    "engineering": (("software engineering", 3.0),),
+    "engineer": (("software engineer", 3.0), ("senior engineer", 3.0)),
+    "developer": (("software developer", 3.0), ("senior developer", 3.0)),
+    "agent": (("terminal agent", 4.0),),
+    "editor": (("the editor", 2.0),),
+    "vs": (("vs code", 4.0),),
+    "edit": (("edit block", 4.0), ("edit tool", 3.0), ("edit files", 2.0)),
+    "code": (("code change", 3.0), ("code base", 2.0), ("write code", 2.0)),
+    "source": (("source code", 2.0),),
+    "review": (("code review", 3.0),),
+    "pull": (("pull request", 2.0),),
+    "repo": (("/repo", 3.0), ("git repo", 3.0)),
+    "repository": (("git repo", 3.0),),
+    "sql": (("read-only sql", 3.0), ("sql quer", 2.0)),
+    "directory": (("current working directory", 3.0), ("working directory", 2.0)),
+    "workspace": (("workspace root", 3.0),),
+    "shell": (("shell command", 3.0),),
+    "bash": (("bash command", 3.0),),
+    "terminal": (("terminal command", 3.0),),
+    "unit": (("unit test", 2.0),),
+    "tests": (("run the tests", 2.0),),
+    "ide": (("the ide", 2.0),),
+    "trình": (("lập trình", 3.0),),
+}
+# In scripts without spaces, or with endings: looked for as they are.
+_OTHER_SCRIPTS: tuple[tuple[str, float], ...] = (
     ("编程助手", 5.0),
     ("代码助手", 5.0),
     ("编程", 3.0),
@@ -114,23 +95,7 @@ _SIGNATURES: tuple[tuple[str, float], ...] = (
     ("программирован", 3.0),
     ("репозитори", 3.0),
     ("код", 1.5),
-    ("programmier", 4.0),
-    ("quellcode", 3.0),
-    ("programación", 4.0),
-    ("programador", 3.0),
-    ("código", 2.5),
-    ("repositorio", 3.0),
-    ("programação", 4.0),
-    ("repositório", 3.0),
-    ("agent de développement", 4.0),
-    ("développeur", 3.0),
-    ("programmation", 4.0),
-    ("dépôt", 2.0),
-    ("programmazione", 4.0),
-    ("codice", 2.0),
-    ("programlama", 3.0),
     ("programist", 3.0),
-    ("lập trình", 3.0),
     ("برمج", 3.0),
 )
 # Functions that a coding agent brings along, and nobody else.
@@ -149,15 +114,18 @@ _TOOL_NAMES = """
 """
 _TOOLS = frozenset(_TOOL_NAMES.split())
 _TOOL = 5.0
-# No strong signature is without one of these; most turns have none and need no longer look.
-_STRONG = tuple((text, weight) for text, weight in _SIGNATURES if weight >= _TOOL)
-_HINTS = ("<", "[", "agent", "/replace", "cline", "claude", "codex", "vscode", "assistant", "助手")
+_SIGNS = frozenset((*_WORDS, *_PHRASES))
 _MOST = 7.0
 
 
 def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
     """Return what speaks for a coding agent in a system prompt and names of tools, in log-odds."""
-    terms = dict(_signatures(f" {window(system).lower()} ")) if system else {}
+    terms: dict[str, float] = {}
+    if system:
+        lowered = window(system).lower()
+        terms = _signs(lowered, words_of(lowered))
+        if not lowered.isascii():
+            terms |= {text: weight for text, weight in _OTHER_SCRIPTS if text in lowered}
     for name in tools:
         if name.lower() in _TOOLS:
             terms[f"tool {name}"] = _TOOL
@@ -165,17 +133,24 @@ def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
     return _capped(terms)
 
 
-def turn_terms(lowered: str) -> dict[str, float]:
-    """Return what speaks for a coding agent in the *lowered* text of a user's turn."""
-    if not any(hint in lowered for hint in _HINTS):
+def turn_terms(lowered: str, words: AbstractSet[str]) -> dict[str, float]:
+    """Return what speaks for a coding agent in a user's turn: its *lowered* text and its *words*.
+
+    Only what nobody else writes counts here.
+    """
+    if _SIGNS.isdisjoint(words):
         return {}
-    return _capped(dict(_signatures(lowered, _STRONG)))
+    strong = {t: w for t, w in _signs(lowered, words).items() if w >= _TOOL}
+    return _capped(strong)
 
 
-def _signatures(
-    lowered: str, among: tuple[tuple[str, float], ...] = _SIGNATURES
-) -> list[tuple[str, float]]:
-    return [(text, weight) for text, weight in among if text in lowered]
+def _signs(lowered: str, words: AbstractSet[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for word in sorted(_SIGNS & words):
+        if word in _WORDS:
+            found[word] = _WORDS[word]
+        found.update((text, weight) for text, weight in _PHRASES.get(word, ()) if text in lowered)
+    return found
 
 
 def _capped(terms: dict[str, float]) -> dict[str, float]:

@@ -8,12 +8,11 @@ only, because joined to the text they drown the question.
 
 import math
 from dataclasses import dataclass
-from heapq import nlargest
 from typing import Literal
 
 from gpuserve.routing.agents import scene_terms, turn_terms
 from gpuserve.routing.model import Model, Weighed, shipped
-from gpuserve.routing.tokens import seen_in
+from gpuserve.routing.tokens import Seen, seen_in, words_of
 from gpuserve.routing.turns import Turns
 
 # Below and above: unsure, so the profile's default answers.
@@ -66,13 +65,21 @@ def classify(
     if agent:
         total += sum(agent.values())
         terms |= {f"system: {name}": weight for name, weight in agent.items()}
-    said = "\n".join((seen.lowered, *turns.earlier)).lower() if turns.earlier else seen.lowered
-    agent = turn_terms(said)
+    agent = _agents_turn(seen, turns.earlier)
     if agent:
         total += sum(agent.values())
         terms |= agent
     score = 1 / (1 + math.exp(-max(-_MOST, min(_MOST, total))))
     return Verdict(route=_route(score, unsure), score=score, reasons=_reasons(terms))
+
+
+def _agents_turn(seen: Seen, earlier: tuple[str, ...]) -> dict[str, float]:
+    """Return what a coding agent's own turns show, the last or those before it."""
+    terms = turn_terms(seen.lowered, seen.words)
+    for text in earlier:
+        lowered = text.lower()
+        terms |= turn_terms(lowered, words_of(lowered))
+    return terms
 
 
 def _says_little(last: str, own: float) -> bool:
@@ -100,6 +107,6 @@ def _route(score: float, unsure: tuple[float, float]) -> Literal["code", "genera
 
 
 def _reasons(terms: dict[str, float]) -> tuple[str, ...]:
-    heaviest = nlargest(_SHOWN, terms.items(), key=lambda term: (abs(term[1]), term[0]))
-    shown = [f"{name} {weight:+.1f}" for name, weight in heaviest if abs(weight) >= 0.05]
+    heaviest = sorted(((abs(weight), name) for name, weight in terms.items()), reverse=True)
+    shown = [f"{name} {terms[name]:+.1f}" for size, name in heaviest[:_SHOWN] if size >= 0.05]
     return tuple(shown) or ("no sign of code",)

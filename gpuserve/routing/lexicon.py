@@ -5,8 +5,8 @@ counts for something. Phrases use up their words: "zip code" says nothing about 
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gpuserve.routing.tokens import Seen, is_other_script, is_spaced, tokens_of
 
@@ -45,22 +45,24 @@ class Lexicon:
         object.__setattr__(self, "known_pairs", frozenset(self.pairs))
 
 
-class Hit(NamedTuple):
-    """An entry of a class that stands in a text."""
+def hits_in(
+    seen: Seen, lexicon: Lexicon, pairs: AbstractSet[tuple[str, str]]
+) -> dict[str, list[str]]:
+    """Return the entries of *lexicon* in what was *seen*, by their class.
 
-    entry: str
-    group: str
-
-
-def hits_in(seen: Seen, lexicon: Lexicon) -> list[Hit]:
-    """Return the entries of *lexicon* in what was *seen*, in no particular order."""
-    found = seen.pairs & lexicon.known_pairs
-    hits = [Hit(f"{a} {b}", lexicon.pairs[a, b]) for a, b in found]
-    used = {word for pair in found for word in pair}
-    words = (seen.words & lexicon.known_words) - used
-    hits += [Hit(word, lexicon.words[word]) for word in words]
+    *pairs* are the neighbours in it, those that are in the lexicon at least.
+    """
+    words = seen.words & lexicon.known_words
+    hits: dict[str, list[str]] = {}
+    for pair in pairs & lexicon.known_pairs:
+        hits.setdefault(lexicon.pairs[pair], []).append(f"{pair[0]} {pair[1]}")
+        words = words.difference(pair)
+    groups = lexicon.words
+    for word in words:
+        hits.setdefault(groups[word], []).append(word)
     if seen.others:
-        hits += _other_scripts(seen, lexicon)
+        for entry, group in _other_scripts(seen, lexicon):
+            hits.setdefault(group, []).append(entry)
     return hits
 
 
@@ -86,13 +88,14 @@ def entry_kind(entry: str) -> str:
     return "stem" if is_other_script(entry) else "word"
 
 
-def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[Hit]:
+def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[tuple[str, str]]:
+    """Yield the entries, and their classes, that runs in other scripts hold."""
     unspaced = False
     for run in seen.others:
         if is_spaced(run):
             stem = _stem(run, lexicon.stems)
             if stem:
-                yield Hit(stem, lexicon.stems[stem])
+                yield stem, lexicon.stems[stem]
         else:
             unspaced = True
     if unspaced:
@@ -100,7 +103,7 @@ def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[Hit]:
         for piece in seen.pieces:
             for part in beginnings.get(piece, ()):
                 if part in lowered:
-                    yield Hit(part, lexicon.parts[part])
+                    yield part, lexicon.parts[part]
 
 
 def _stem(word: str, stems: Mapping[str, str]) -> str | None:

@@ -24,15 +24,14 @@ _FURTHER = tuple(math.log2(1 + n) for n in range(7))
 _TYPICAL_WORDS = 40
 # Known words a text is taken to have besides its own, so that one word alone decides nothing.
 _MORE_KNOWN = 4
-# Log-odds below which a word is not told, where more words than these are known.
-_TOLD = 0.25
-_FEW = 16
+# How many words and pairs of a text are told by name.
+_TOLD = 6
 ASKS = "asks to program"
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A sum in log-odds, above zero for code, and its terms by the name of what counted."""
+    """A sum in log-odds, above zero for code, and the heaviest of its terms by their names."""
 
     total: float
     terms: dict[str, float]
@@ -65,13 +64,30 @@ class Model:
     marks: Mapping[str, int] = field(default_factory=dict)
     bias: int = 0
     lexicon: Lexicon = field(default_factory=Lexicon)
-    known_words: frozenset[str] = field(init=False, compare=False)
-    known_pairs: frozenset[tuple[str, str]] = field(init=False, compare=False)
+    # By weight, the heaviest first: where a word or a pair stands, what it weighs, what it is.
+    # A name for each word of a long text would cost more than the sum.
+    _ranks: Mapping[str | tuple[str, str], int] = field(init=False, compare=False)
+    _weights: tuple[int, ...] = field(init=False, compare=False)
+    _names: tuple[str | tuple[str, str], ...] = field(init=False, compare=False)
+    # Sets meet sets without a new hash for each element.
+    _known_words: frozenset[str] = field(init=False, compare=False)
+    _known_pairs: frozenset[tuple[str, str]] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Sets meet sets without a new hash for each element.
-        object.__setattr__(self, "known_words", frozenset(self.words))
-        object.__setattr__(self, "known_pairs", frozenset(self.pairs))
+        entries: list[tuple[str | tuple[str, str], int]] = [
+            *self.words.items(),
+            *self.pairs.items(),
+        ]
+        entries.sort(key=lambda entry: (-abs(entry[1]), str(entry[0])))
+        made = {
+            "_ranks": {name: rank for rank, (name, _) in enumerate(entries)},
+            "_weights": tuple(weight for _, weight in entries),
+            "_names": tuple(name for name, _ in entries),
+            "_known_words": frozenset(self.words),
+            "_known_pairs": frozenset((*self.pairs, *self.lexicon.pairs)),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def prior(self) -> float:
@@ -79,43 +95,47 @@ class Model:
         return self.bias / UNIT
 
     def weigh(self, seen: Seen) -> Weighed:
-        """Return what was *seen* adds to the prior, and its terms by name, all in log-odds."""
-        observed = observe(seen, self.lexicon)
-        own, next_to = observed.names & self.known_words, observed.pairs & self.known_pairs
-        weights = list(map(self.words.__getitem__, own))
-        pair_weights = list(map(self.pairs.__getitem__, next_to))
-        known = len(weights) + len(pair_weights)
-        each = share_of(known) / UNIT
-        total = (sum(weights) + sum(pair_weights)) * each
-        # Only what may be among the heaviest is told: most words of a long text weigh next to
-        # nothing, and a name for each would cost more than the sum.
-        least = _TOLD / each if known > _FEW else 0.0
-        told = zip(own, weights, strict=True)
-        terms = {n: w * each for n, w in told if w >= least or w <= -least}
-        for pair, weight in zip(next_to, pair_weights, strict=True):
-            if weight >= least or weight <= -least:
-                terms[f"{pair[0]} {pair[1]}"] = weight * each
-        for group, entries in sorted(observed.hits.items()):
-            whole = self.groups.get(group, 0) * further(len(entries)) * observed.faint / UNIT
+        """Return what was *seen* adds to the prior, and the heaviest terms, all in log-odds."""
+        ranks_of = self._ranks
+        met = self._known_pairs.intersection(seen.neighbours())
+        names = seen.words | seen.pieces if seen.pieces else seen.words
+        ranks = [ranks_of[name] for name in self._known_words & names]
+        ranks += [ranks_of[pair] for pair in met if pair in ranks_of]
+        each = share_of(len(ranks)) / UNIT
+        total = sum(map(self._weights.__getitem__, ranks)) * each
+        ranks.sort()
+        terms = {_name(self._names[rank]): self._weights[rank] * each for rank in ranks[:_TOLD]}
+        faint = _faint(len(names)) / UNIT
+        for group, entries in sorted(hits_in(seen, self.lexicon, met).items()):
+            whole = self.groups.get(group, 0) * further(len(entries)) * faint
             total += whole
             for entry in entries:
-                alone = terms.get(entry, self.words.get(entry, 0) * each)
-                terms[entry] = alone + whole / len(entries)
-        for mark in observed.marks:
+                own = terms.get(entry) or self.words.get(entry, 0) * each
+                terms[entry] = own + whole / len(entries)
+        for mark in _marks(seen, self.lexicon):
             terms[mark] = self.marks.get(mark, 0) / UNIT
             total += terms[mark]
         return Weighed(total, terms)
 
 
 def observe(seen: Seen, lexicon: Lexicon) -> Observed:
-    """Return what counts in *seen*; training and routing both go by this."""
-    hits: dict[str, list[str]] = {}
-    for hit in hits_in(seen, lexicon):
-        hits.setdefault(hit.group, []).append(hit.entry)
+    """Return what counts in *seen*, for training; `weigh` counts the same without naming it all."""
+    pairs = set(seen.neighbours())
+    hits = hits_in(seen, lexicon, pairs)
     names = seen.words | seen.pieces
-    marks = [*seen.marks, ASKS] if asks_to_program(seen, lexicon) else seen.marks
-    faint = 1.0 if len(names) < _TYPICAL_WORDS else math.sqrt(_TYPICAL_WORDS / len(names))
-    return Observed(names, seen.pairs, hits, marks, faint)
+    return Observed(names, pairs, hits, _marks(seen, lexicon), _faint(len(names)))
+
+
+def _marks(seen: Seen, lexicon: Lexicon) -> list[str]:
+    return [*seen.marks, ASKS] if asks_to_program(seen, lexicon) else seen.marks
+
+
+def _faint(names: int) -> float:
+    return 1.0 if names < _TYPICAL_WORDS else math.sqrt(_TYPICAL_WORDS / names)
+
+
+def _name(entry: str | tuple[str, str]) -> str:
+    return entry if isinstance(entry, str) else f"{entry[0]} {entry[1]}"
 
 
 def share_of(known: int) -> float:

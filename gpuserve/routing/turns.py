@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from gpuserve.routing.tokens import HEAD_CHARS, TAIL_CHARS
-
 # More parts, turns or tools than these are not looked at: the oldest turns decide nothing, and
 # a request of a million parts must not cost a million looks.
 _PARTS = 64
+# Of text in many parts these are kept: more than any reader of a turn looks at.
+_HEAD_CHARS = 3000
+_TAIL_CHARS = 1000
 _TURNS = 40
 _EARLIER_TURNS = 4
-_EARLIER_CHARS = 600
+_EARLIER_CHARS = 300
 _TOOLS = 24
 
 
@@ -56,11 +57,11 @@ def text_of(content: object) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    head = _join(islice(content, _PARTS), HEAD_CHARS + TAIL_CHARS)
-    if len(content) <= _PARTS and len(head) < HEAD_CHARS + TAIL_CHARS:
+    head = _join(islice(content, _PARTS), _HEAD_CHARS + _TAIL_CHARS)
+    if len(content) <= _PARTS and len(head) < _HEAD_CHARS + _TAIL_CHARS:
         return head
     tail = _join(content[-_PARTS:], None)
-    return f"{head[:HEAD_CHARS]}\n{tail[-TAIL_CHARS:]}"
+    return f"{head[:_HEAD_CHARS]}\n{tail[-_TAIL_CHARS:]}"
 
 
 def _join(parts: Iterable[object], limit: int | None) -> str:

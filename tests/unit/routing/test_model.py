@@ -4,12 +4,23 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpuserve.routing.classify import classify
 from gpuserve.routing.lexicon import Lexicon, entry_kind, hits_in
 from gpuserve.routing.marks import marks_of
-from gpuserve.routing.model import Model, lexicon_of, observe, parsed, shipped
-from gpuserve.routing.tokens import HEAD_CHARS, TAIL_CHARS, seen_in
+from gpuserve.routing.model import (
+    UNIT,
+    Model,
+    further,
+    lexicon_of,
+    observe,
+    parsed,
+    share_of,
+    shipped,
+)
+from gpuserve.routing.tokens import HEAD_CHARS, TAIL_CHARS, seen_in, tokens_of
 from gpuserve.routing.turns import turns_of
 from scripts.router_fit import fitted, margins, platt
 from scripts.router_rows import Row, source_of
@@ -115,7 +126,8 @@ def test_a_phrase_uses_up_its_words_and_accents_may_be_left_out() -> None:
     )
 
     def groups(text: str) -> list[str]:
-        return sorted(hit.group for hit in hits_in(seen_in(text), lexicon))
+        seen = seen_in(text)
+        return sorted(hits_in(seen, lexicon, set(seen.neighbours())))
 
     assert groups("my zip code") == ["trap-phrase"]
     assert groups("my code") == ["hint"]
@@ -128,13 +140,48 @@ def test_a_phrase_uses_up_its_words_and_accents_may_be_left_out() -> None:
     [
         ("python", "word"),
         ("zip code", "pair"),
-        ("c++", "pair"),
+        ("c++", "word"),
+        ("node.js", "pair"),
         ("массив", "stem"),
         ("代码", "part"),
     ],
 )
 def test_an_entry_is_looked_for_by_its_script(entry: str, kind: str) -> None:
     assert entry_kind(entry) == kind
+
+
+TEXTS = (
+    "def f(x): return x.y + 1  # e.g. c++, c#, .net and node.js...",
+    "a\x00b\tc\x1fd\r\ne",
+    ".. ..a a.. .",
+    "$HOME/@media#id 2nd utf8 x+=1",
+    "don\u2019t \u201cquote\u201d \u2014 well\u2026 ok",
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ascii_is_cut_into_the_words_that_the_pattern_for_the_rest_finds(text: str) -> None:
+    # One Chinese word makes the text no ASCII, so that the pattern cuts it.
+    assert tokens_of(f"{text} \u4ee3") == [*tokens_of(text), "\u4ee3"]
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_any_ascii_is_cut_alike_on_both_ways(text: str) -> None:
+    assert tokens_of(f"{text} \u4ee3") == [*tokens_of(text), "\u4ee3"]
+
+
+@given(st.text())
+def test_the_router_weighs_what_training_observes(text: str) -> None:
+    model = shipped()
+    seen = seen_in(text)
+    observed = observe(seen, model.lexicon)
+    known = [model.words[n] for n in observed.names if n in model.words]
+    known += [model.pairs[p] for p in observed.pairs if p in model.pairs]
+    total = sum(known) * share_of(len(known))
+    for group, entries in observed.hits.items():
+        total += model.groups[group] * further(len(entries)) * observed.faint
+    total += sum(model.marks.get(mark, 0) for mark in observed.marks)
+    assert model.weigh(seen).total == pytest.approx(total / UNIT)
 
 
 def test_only_the_window_of_a_long_text_is_read() -> None:
