@@ -77,7 +77,9 @@ def as_lines(told: Mapping[str, str]) -> bytes:
 
 def printable(text: str) -> str:
     """Return *text* fit for a header's value: ASCII, no control characters, not too long."""
-    return _UNPRINTABLE.sub("?", text)[:_REASON_CHARS].strip()
+    if not (text.isascii() and text.isprintable()):
+        text = _UNPRINTABLE.sub("?", text)
+    return text[:_REASON_CHARS].strip()
 
 
 def _passing(

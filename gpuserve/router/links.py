@@ -163,6 +163,11 @@ class Links:
             self._told.discard(name)
             _log.warning("%s takes connections again", name)
 
+    @property
+    def any_dark(self) -> bool:
+        """Whether an upstream refused not long ago; False is sure."""
+        return bool(self._dark_until)
+
     def load(self) -> dict[str, int]:
         """Return how many requests of this process each upstream has in flight."""
         return {name: tally.in_flight for name, tally in self.tallies.items()}

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from gpuserve.routing.peek import name_in
+
 # A string of the parsed document has an end, so nothing is ever tried twice, nor remembered.
 _KEY = re.compile(rb'(?<!\\)"model"[ \t\r\n]*+:[ \t\r\n]*+("(?:[^"\\]|\\.)*+")')
 _NUMBER = r'(?<!\\)"%s"[ \t\r\n]*+:[ \t\r\n]*+([0-9]++)(?=[ \t\r\n]*+[,}])'
@@ -31,10 +33,10 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     """
     if not raw or raw.isspace():
         raise BadBody("the body is empty; expected a JSON object")
-    if raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS:
+    if len(raw) > _MOST_BRACKETS and raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS:
         raise BadBody(f"the body has more than {_MOST_BRACKETS:,} opening brackets")
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique)
+        value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as error:
         raise BadBody(f"the body is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
@@ -65,6 +67,9 @@ def model_of(body: dict[str, Any]) -> str | None:
 def with_model(raw: bytes, body: dict[str, Any], model: str) -> bytes:
     """Return *raw*, whose content is *body*, naming *model* instead of what it names, if any."""
     name = json.dumps(model).encode()
+    spot = name_in(raw)
+    if spot is not None:
+        return raw[: spot[0] - 1] + name + raw[spot[1] + 1 :]
     # A key may be spelled with escapes ("\\u006dodel"); then only the parser knows it.
     plain = b"\\u00" not in raw
     found = list(islice(_KEY.finditer(raw), 2))
@@ -120,6 +125,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise BadBody(f"the key {json.dumps(key[:64])} stands twice in one object")
             seen.add(key)
     return found
+
+
+# Made once: `json.loads` makes one for each call that has a hook.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _kind(value: object) -> str:

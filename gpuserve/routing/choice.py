@@ -10,9 +10,10 @@ Step = Literal["explicit", "header", "rule", "kind", "classifier", "default", "o
 Cause = Literal["capability", "context", "not_ready", "unreachable", "full"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# One of each is made for each request; frozen, they would take three times as long to make.
+@dataclass(slots=True, kw_only=True)
 class Decision:
-    """Which route a request takes, before anybody looks who can serve it."""
+    """Which route a request takes, before anybody looks who can serve it; nobody changes one."""
 
     step: Step
     route: str
@@ -21,9 +22,9 @@ class Decision:
     hits: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Choice:
-    """The upstream that answers.
+    """The upstream that answers; nobody changes one.
 
     `step` is what decided. `route` is "explicit", "only", or a route of the profile: "code",
     "general", "default", or the name of a rule. `model` is the name to ask the upstream for;

@@ -14,7 +14,7 @@ from gpuserve.routing.choice import Choice, Decision
 from gpuserve.routing.classify import Verdict
 from gpuserve.routing.refusals import RETRY_AFTER_S, Refusal
 from gpuserve.routing.request import Need
-from gpuserve.routing.scene import Scene
+from gpuserve.routing.scene import Scene, verdict_on
 from gpuserve.routing.serving import lowered, room_of, served, shown_route, unknown_to
 from gpuserve.routing.table import RoutingTable, Target
 
@@ -132,29 +132,32 @@ def _decide(need: Need, table: RoutingTable) -> Decision | Refusal | None:
         return Decision(step="header", route=asked, reason=reason)
     if not chains:
         return None
-    scene = Scene(need, table.unsure)
-    for rule in table.rules:
-        hits = rule.hits(scene)
-        if hits is not None:
-            reason = f"rule {rule.route}: {', '.join(hits)}"
-            return Decision(step="rule", route=rule.route, reason=reason, hits=hits)
+    scene = None
+    if table.rules:
+        scene = Scene(need, table.unsure)
+        for rule in table.rules:
+            hits = rule.hits(scene)
+            if hits is not None:
+                reason = f"rule {rule.route}: {', '.join(hits)}"
+                return Decision(step="rule", route=rule.route, reason=reason, hits=hits)
     if need.fim and "code" in chains:
         reason = "kind: fill-in-the-middle goes to code"
         return Decision(step="kind", route="code", reason=reason)
     if "code" in chains and "general" in chains:
-        return _classified(scene.verdict)
+        return _classified(verdict_on(need, table.unsure) if scene is None else scene.verdict)
     if "default" in chains:
         return Decision(step="default", route="default", reason="default: no rule holds")
     return None
 
 
 def _classified(verdict: Verdict) -> Decision:
+    route = verdict.route
     told = f"(p(code)={verdict.score:.2f}): {', '.join(verdict.reasons)}"
-    if verdict.route == "unsure":
+    if route == "unsure":
         reason = f"default: unsure {told}"
         return Decision(step="default", route="default", reason=reason, verdict=verdict)
-    reason = f"classifier: looks {verdict.route} {told}"
-    return Decision(step="classifier", route=verdict.route, reason=reason, verdict=verdict)
+    reason = f"classifier: looks {route} {told}"
+    return Decision(step="classifier", route=route, reason=reason, verdict=verdict)
 
 
 def _named(

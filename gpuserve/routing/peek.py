@@ -14,6 +14,8 @@ import re
 
 from gpuserve.routing.search import LONG_BYTES, find
 
+# How most requests begin whose first key it is.
+_AT_FIRST = re.compile(rb'\{"model": ?"([ !#-\[\]-~]++)"[,}]')
 # Beyond this it is cheaper to parse everything than to prove where the key stands.
 _EDGE_BYTES = 4 << 10
 _TOKEN = b'"model"'
@@ -32,27 +34,33 @@ _LAST = re.compile(_FLAT + rb"(?:," + _FLAT + rb")*+\}" + _S)
 
 def model_in(raw: bytes, start: int = 0) -> str | None:
     """Return the model that the JSON object in *raw* from *start* on names; None is doubt."""
-    long = len(raw) >= LONG_BYTES
-    at = find(raw, _TOKEN, start) if long else raw.find(_TOKEN, start)
+    spot = name_in(raw, start)
+    return raw[spot[0] : spot[1]].decode("ascii") if spot is not None else None
+
+
+def name_in(raw: bytes, start: int = 0) -> tuple[int, int] | None:
+    """Return where that name, which is printable ASCII, begins and ends; None is doubt."""
+    look = find if len(raw) >= LONG_BYTES else bytes.find
+    found = _AT_FIRST.match(raw, start)
+    if found is not None:
+        after = found.end()
+        doubt = look(raw, _TOKEN, after) >= 0 or look(raw, _ESCAPE, after) >= 0
+        return None if doubt else found.span(1)
+    at = look(raw, _TOKEN, start)
     if at < 0 or raw[at - 1] == 92:
         return None
     found = _VALUE.match(raw, at + 7)
-    if found is None:
+    if found is None or look(raw, _TOKEN, at + 7) >= 0 or look(raw, _ESCAPE, start) >= 0:
         return None
-    if long:
-        doubt = find(raw, _TOKEN, at + 7) >= 0 or find(raw, _ESCAPE, start) >= 0
-    else:
-        doubt = raw.find(_TOKEN, at + 7) >= 0 or raw.find(_ESCAPE, start) >= 0
     # With a NUL, parsers take it for UTF-16 or UTF-32 (json.detect_encoding).
-    opened = raw[start] == 123 or _OPEN.match(raw, start) is not None
-    if doubt or not opened or not raw[start + 1]:
+    if (raw[start] != 123 and _OPEN.match(raw, start) is None) or not raw[start + 1]:
         return None
     after = found.end()
     if len(raw) - after < at - start:
         whole = _ends(raw, after, found[2]) or _begins(raw, start, at)
     else:
         whole = _begins(raw, start, at) or _ends(raw, after, found[2])
-    return found[1].decode("ascii") if whole else None
+    return found.span(1) if whole else None
 
 
 def _begins(raw: bytes, start: int, at: int) -> bool:

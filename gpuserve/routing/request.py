@@ -1,12 +1,13 @@
 """What a request needs of a model, read from its path and body."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from gpuserve.routing.body import model_of
 from gpuserve.routing.fim import is_fim
+from gpuserve.routing.search import find
 
 Task = Literal["chat", "text", "pool", "count", "other"]
 
@@ -28,6 +29,7 @@ _TASKS: tuple[tuple[str, Task], ...] = (
     ("/tokenize", "count"),
     ("/detokenize", "count"),
 )
+_TASK_OF_PATH = dict(_TASKS)
 _IMAGES = frozenset({"image_url", "input_image", "image"})
 # The first of them counts (vllm/entrypoints/openai/chat_completion/protocol.py).
 LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -43,9 +45,9 @@ def _no_headers() -> Mapping[str, str]:
     return NO_HEADERS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen, it would take three times as long to make
 class Need:
-    """What a request asks of a model.
+    """What a request asks of a model; nobody changes one.
 
     `model` is None when it names none. `tokens` is the usual size of the prompt plus what it
     wants generated, `least_tokens` what it cannot fall below; both 0 when that cannot be told.
@@ -84,10 +86,13 @@ class Need:
 
 def task_of(path: str) -> Task:
     """Return the task that *path* stands for, "other" for what is passed on unread."""
+    known = _TASK_OF_PATH.get(path)
+    if known is not None:
+        return known
     if path.startswith("/v1/responses/"):
         return "other"  # one that was made before, by its id
     for prefix, task in _TASKS:
-        if path == prefix or path.startswith(f"{prefix}/"):
+        if path.startswith(f"{prefix}/"):
             return task
     return "other"
 
@@ -102,7 +107,7 @@ def need_of(
     """
     task = task_of(path)
     model = model_of(body)
-    images = task == "chat" and any(_is_image(p) for p in _parts(body))
+    images = task == "chat" and _has_image(body)
     # The bytes of an image say nothing about its tokens.
     size = 0 if images or task not in ("chat", "text") else size_bytes
     wanted = _wanted_tokens(body)
@@ -125,7 +130,8 @@ def need_of(
 
 def text_bytes(raw: bytes) -> int:
     r"""Return the bytes of *raw* as text: `\u4e2d` is one character of three."""
-    return len(raw) - 3 * raw.count(b"\\u")
+    escaped = find(raw, b"\\u")
+    return len(raw) if escaped < 0 else len(raw) - 3 * raw.count(b"\\u", escaped)
 
 
 def _wanted_tokens(body: dict[str, Any]) -> int:
@@ -141,23 +147,22 @@ def _is_structured(body: dict[str, Any]) -> bool:
     if body.get("structured_outputs") or body.get("guided_json"):
         return True
     wanted = body.get("response_format")
-    text = body.get("text")
-    if wanted is None and isinstance(text, dict):  # Responses
+    if wanted is None and isinstance(text := body.get("text"), dict):  # Responses
         wanted = text.get("format")
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     return isinstance(kind, str) and kind != "text"
 
 
-def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _has_image(body: dict[str, Any]) -> bool:
     for key in ("messages", "input"):
         messages = body.get(key)
         for message in messages if isinstance(messages, list) else ():
             content = message.get("content") if isinstance(message, dict) else None
-            for part in content if isinstance(content, list) else ():
-                if isinstance(part, dict):
-                    yield part
+            if isinstance(content, list) and any(_is_image(part) for part in content):
+                return True
+    return False
 
 
-def _is_image(part: dict[str, Any]) -> bool:
-    kind = part.get("type")
+def _is_image(part: object) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
     return isinstance(kind, str) and kind in _IMAGES

@@ -14,6 +14,11 @@ from gpuserve.routing.turns import turns_of
 Kind = Literal["chat", "completion", "fim"]
 
 
+def verdict_on(need: Need, unsure: tuple[float, float]) -> Verdict:
+    """Return what the classifier says of *need*; *unsure* as for `classify`."""
+    return classify(turns_of(need.body), unsure=unsure)
+
+
 class Scene:
     """The views of one request: pure, and made once each.
 
@@ -27,7 +32,7 @@ class Scene:
     @cached_property
     def verdict(self) -> Verdict:
         """What the classifier says."""
-        return classify(turns_of(self.need.body), unsure=self._unsure)
+        return verdict_on(self.need, self._unsure)
 
     @cached_property
     def kind(self) -> Kind:

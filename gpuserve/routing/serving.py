@@ -19,6 +19,18 @@ def served(
 ) -> Choice | Refusal:
     """Return who of the route's models, or beyond them, serves."""
     chain = table.chains[decision.route]
+    if _surely(chain[0], need, table, dark):
+        first = chain[0]
+        return Choice(
+            upstream=first.upstream,
+            step=decision.step,
+            route=shown_route(decision, table),
+            reason=decision.reason,
+            model=first.model,
+            rewrite=unknown_to(first, need),
+            verdict=decision.verdict,
+            hits=decision.hits,
+        )
     able = [t for t in chain if fitness.why_not(t, need) is None]
     others = [t for t in table.targets if t not in chain and fitness.surely_can(t, need)]
     if not able and not others:
@@ -49,6 +61,19 @@ def served(
         ask_tokenizer=unsure or near,
         verdict=decision.verdict,
         hits=decision.hits,
+    )
+
+
+def _surely(target: Target, need: Need, table: RoutingTable, dark: AbstractSet[str]) -> bool:
+    """Whether *target* serves *need* beyond doubt: then nobody else need be looked at."""
+    upstream = target.upstream
+    return (
+        upstream.routable
+        and upstream.name not in dark
+        and table.routing.spill_over is None
+        and (not need.wanted_tokens or not table.routing.clamp_max_tokens)
+        and fitness.why_not(target, need) is None
+        and room_of(target, need, table) == "yes"
     )
 
 

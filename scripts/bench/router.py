@@ -29,6 +29,7 @@ def table(ports: list[int]) -> RoutingTable:
             url=f"http://127.0.0.1:{port}",
             state="Ready",
             routable=True,
+            served_names=(name, RoutingSpec().auto),  # as engines are started
             capabilities=Capabilities(chat=True, max_model_len=_CONTEXT_TOKENS),
         )
         for name, port in zip(_MODELS, ports, strict=True)

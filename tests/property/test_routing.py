@@ -120,6 +120,23 @@ def test_every_request_has_one_answer_that_is_true(
 
 
 @settings(max_examples=200, deadline=None)
+@given(
+    body=bodies,
+    table=tables(),
+    size=st.sampled_from([10, 2000, 20_000]),
+    dark=st.frozensets(st.sampled_from(NAMES), max_size=1),
+)
+def test_the_short_way_to_a_choice_ends_where_the_long_one_does(
+    body: dict[str, Any], table: RoutingTable, size: int, dark: frozenset[str]
+) -> None:
+    need = need_of("/v1/chat/completions", body, size)
+    short = replace(table, routing=replace(table.routing, spill_over=None))
+    # Nobody is ever this full, but everybody must be looked at.
+    long = replace(table, routing=replace(table.routing, spill_over=1e9))
+    assert choose(need, short, dark) == choose(need, long, dark)
+
+
+@settings(max_examples=200, deadline=None)
 @given(body=bodies, model=st.none() | st.just("m"))
 def test_what_is_sent_says_what_was_decided_and_nothing_else_changes(
     body: dict[str, Any], model: str | None

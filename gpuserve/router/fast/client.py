@@ -323,7 +323,7 @@ class Client(asyncio.Protocol):
 
     def _go(self, way: Way) -> None:
         self._way = way
-        pool = way.pool
+        pool = way.lane.pool
         tally = pool.tally
         tally.in_flight += 1
         tally.requests += 1
@@ -335,7 +335,7 @@ class Client(asyncio.Protocol):
 
     def _dial_up(self, way: Way) -> None:
         self._phase = _DIALLING
-        self._dial = asyncio.get_running_loop().create_task(way.pool.dial(self))
+        self._dial = asyncio.get_running_loop().create_task(way.lane.pool.dial(self))
 
     def _send(self, line: Line, way: Way) -> None:
         head = self._head
@@ -350,11 +350,11 @@ class Client(asyncio.Protocol):
             fields = _with_length(fields, len(body))
         if head.length >= _APART_BYTES:
             apart = memoryview(self._data)[head.size :] if body is None else memoryview(body)
-            parts: tuple[bytes, ...] = (way.begin, fields, _ID, self._request_id, _BLANK)
+            parts: tuple[bytes, ...] = (way.lane.begin, fields, _ID, self._request_id, _BLANK)
         else:
             apart = None
             body = self._data[head.size :] if body is None else body
-            parts = (way.begin, fields, _ID, self._request_id, _BLANK, body)
+            parts = (way.lane.begin, fields, _ID, self._request_id, _BLANK, body)
         line.send(self, b"".join(parts), apart)
         self._carrier.counts.added_s.observe(perf_counter() - self._began)
 
@@ -378,7 +378,7 @@ class Client(asyncio.Protocol):
             self.died(why, untouched=False)
             return
         self._end_of(way)
-        self._carrier.links.darken(way.pool.name, why)
+        self._carrier.links.darken(way.lane.pool.name, why)
         # Each turn ends with an answer or one more dark upstream.
         other = self._carrier.decide(head.path, self._data, head.size)
         if isinstance(other, Way):
@@ -394,12 +394,12 @@ class Client(asyncio.Protocol):
         assert way is not None
         carrier = self._carrier
         self._let_go()
-        way.counts.first_byte_s.observe(perf_counter() - self._began)
-        way.statuses[head.status // 100 - 1] += 1
-        way.decided[0] += 1
+        way.lane.counts.first_byte_s.observe(perf_counter() - self._began)
+        way.lane.statuses[head.status // 100 - 1] += 1
+        way.lane.decided[0] += 1
         if way.special:
             carrier.counts.count_special(way.choice)
-        carrier.links.lighten(way.pool.name)
+        carrier.links.lighten(way.lane.pool.name)
         end = _BLANK
         if self._closing or head.length == UNTIL_CLOSE or carrier.draining:
             self._closing = True
@@ -419,14 +419,14 @@ class Client(asyncio.Protocol):
         self._line = None
         if untouched and not self._retried:
             self._retried = True
-            way.pool.tally.retries += 1
+            way.lane.pool.tally.retries += 1
             self._dial_up(way)
             return
-        self._carrier.say_died(way.pool.name, why)
-        way.pool.tally.failures += 1
-        way.counts.upstream_died += 1
-        way.statuses[4] += 1
-        way.decided[0] += 1
+        self._carrier.say_died(way.lane.pool.name, why)
+        way.lane.pool.tally.failures += 1
+        way.lane.counts.upstream_died += 1
+        way.lane.statuses[4] += 1
+        way.lane.decided[0] += 1
         self._end_of(way)
         refusal = Refusal(
             status=502,
@@ -439,8 +439,8 @@ class Client(asyncio.Protocol):
     def cut(self, mending: bytes | None) -> None:
         """End an answer that the upstream did not finish, so that the client sees it."""
         way = cast("Way", self._way)
-        way.pool.tally.failures += 1
-        way.counts.upstream_died += 1
+        way.lane.pool.tally.failures += 1
+        way.lane.counts.upstream_died += 1
         self._end_of(way)
         self._phase = _LINGERING
         if mending is None:
@@ -452,12 +452,12 @@ class Client(asyncio.Protocol):
             message=f"the engine of {way.choice.model} went away in the middle of this answer, "
             "which is not complete",
         )
-        event = error_event(way.api, refusal)
+        event = error_event(way.lane.api, refusal)
         self.transport.write(b"%b%x\r\n%b\r\n0\r\n\r\n" % (mending, len(event), event))
         self.transport.close()
 
     def _end_of(self, way: Way) -> None:
-        way.pool.tally.in_flight -= 1
+        way.lane.pool.tally.in_flight -= 1
         self._line = None
         self._way = None
 
@@ -489,7 +489,7 @@ class Client(asyncio.Protocol):
             self._dial = None
         way = self._way
         if way is not None:
-            way.counts.client_left += 1
+            way.lane.counts.client_left += 1
             self._end_of(way)
         self._let_go()
         if self._phase != _LENT:

@@ -1,7 +1,9 @@
 """Where a request goes, decided on its bytes where they are enough, and what that takes."""
 
+import json
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from operator import attrgetter
 
 from gpuserve.router import headers
 from gpuserve.router.apierrors import Api, api_of
@@ -13,9 +15,9 @@ from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.body import with_model
 from gpuserve.routing.choose import Choice, Refusal, choose
-from gpuserve.routing.peek import model_in
+from gpuserve.routing.peek import name_in
 from gpuserve.routing.request import Need, task_of
-from gpuserve.routing.table import RoutingTable
+from gpuserve.routing.table import RoutingTable, Upstream
 
 # Parsing more than this would hold up everybody else; the slow side does it in a thread.
 _PARSE_BYTES = 256 << 10
@@ -35,42 +37,52 @@ _CARRIED = frozenset(
         "hits",
     )
 )
-_OTHERWISE = tuple((f.name, f.default) for f in fields(Choice) if f.name not in _CARRIED)
+_OTHERS = tuple(f for f in fields(Choice) if f.name not in _CARRIED)
+_otherwise = attrgetter(*(f.name for f in _OTHERS))
+_USUALLY = tuple(f.default for f in _OTHERS)
 
 
-class Way:
-    """How requests to one path reach one model; shared by all that do so for the same reason.
+class Lane:
+    """What all requests to one path have in common that reach one model by one step and route.
 
     `begin` is the request line and Host for the engine, `told` the headers about the choice for
-    the client, `statuses` the answers by class, `decided` the number of them. `body` is sent
-    instead of what came, where it is not None; `special` says that the choice is counted in
-    further ways.
+    the client up to its reason, `statuses` the answers by class, `decided` the number of them;
+    `name` is the model's, as JSON.
     """
 
-    __slots__ = (
-        "api",
-        "begin",
-        "body",
-        "choice",
-        "counts",
-        "decided",
-        "pool",
-        "special",
-        "statuses",
-        "told",
-    )
+    __slots__ = ("api", "begin", "counts", "decided", "name", "pool", "statuses", "told")
 
     def __init__(self, path: str, choice: Choice, pool: Pool, counts: Counts) -> None:
-        self.choice = choice
-        self.body: bytes | None = None
-        self.special = choice.fallback is not None or choice.verdict is not None
         self.pool = pool
         self.counts: ModelCounts = counts.model(choice.model)
         self.statuses = self.counts.route(choice.route)
         self.decided = counts.decided_by(choice.step, choice.route)
         self.api: Api = api_of(path)
         self.begin = b"POST " + path.encode() + b" HTTP/1.1\r\n" + pool.address.host_line
-        self.told = headers.as_lines(headers.routed(choice))
+        self.name = json.dumps(choice.model).encode()
+        told = headers.as_lines(headers.routed(choice))
+        self.told = told[: told.rindex(b"x-gpuserve-reason: ") + 19]
+
+
+class Way:
+    """How a request reaches a model, or all those that name it.
+
+    `told` are the headers about the choice for the client; `body` is sent instead of what came,
+    where it is not None; `special` says that the choice is counted in further ways.
+    """
+
+    __slots__ = ("body", "choice", "lane", "special", "told")
+
+    def __init__(self, lane: Lane, choice: Choice) -> None:
+        self.lane = lane
+        self.choice = choice
+        self.body: bytes | None = None
+        if choice.fallback is None:
+            self.special = choice.verdict is not None
+            self.told = b"%b%b\r\n" % (lane.told, headers.printable(choice.reason).encode("ascii"))
+        else:
+            self.special = True
+            self.told = headers.as_lines(headers.routed(choice))
 
 
 class Ways:
@@ -87,22 +99,34 @@ class Ways:
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
         self._addresses: dict[tuple[str, str | None], Address | None] = {}
-        self._named: dict[tuple[str, str], Way] = {}
+        self._lanes: dict[tuple[str, ...], Lane] = {}
+        self._named: dict[tuple[str, bytes], Way] = {}
         self._by_header = False  # rules look at headers, which are not read here
 
     def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
         """Return the way of a request whose body begins at *start*; None for the slow side."""
         table = self._tables.table
-        if table is None:
-            return STARTING
         if table is not self._table:
+            if table is None:
+                return STARTING
             self._renew(table)
-        dark = self._links.dark()
-        name = model_in(data, start)
-        if name is not None and not dark:
+        spot = name_in(data, start)
+        name = data[spot[0] : spot[1]] if spot is not None else b""
+        if not self._links.any_dark:
             known = self._named.get((path, name))
             if known is not None:
                 return known
+        return self._decide(path, data, start, spot)
+
+    def _decide(
+        self, path: str, data: bytes, start: int, spot: tuple[int, int] | None
+    ) -> Way | Refusal | None:
+        """Return what `decide` does; *spot* is where the model's name stands, None for doubt."""
+        table = self._table
+        if table is None:
+            return STARTING
+        dark = self._links.dark()
+        name = data[spot[0] : spot[1]].decode("ascii") if spot is not None else None
         named = name is not None and name in table.by_name
         # Whose max_tokens may be lowered, the whole body counts.
         if named and not table.routing.clamp_max_tokens:
@@ -120,15 +144,19 @@ class Ways:
         )
         if isinstance(choice, Refusal):
             return choice
-        way = self._way(path, choice)
-        if way is None:
+        lane = self._lane(path, choice)
+        if lane is None:
             return None
+        way = Way(lane, choice)
         if choice.rewrite:
-            if not need.body:
+            if spot is not None:
+                way.body = data[start : spot[0] - 1] + lane.name + data[spot[1] + 1 :]
+            elif need.body:
+                way.body = with_model(data[start:], need.body, choice.model)
+            else:
                 return None
-            way.body = with_model(data[start:], need.body, choice.model)
         elif name is not None and not need.body and not dark:
-            self._named[path, name] = way
+            self._named[path, name.encode()] = way
         return way
 
     def sweep(self, keep_s: float) -> None:
@@ -144,6 +172,7 @@ class Ways:
     def _renew(self, table: RoutingTable) -> None:
         self._table = table
         self._named.clear()
+        self._lanes.clear()
         places = {(upstream.url, upstream.socket) for upstream in table.upstreams}
         self._addresses = {p: a for p, a in self._addresses.items() if p in places}
         self._by_header = any(rule.header for rule in table.routing.rules)
@@ -152,10 +181,20 @@ class Ways:
             self._retire(name)
         self._retired = [pool for pool in self._retired if not pool.empty]
 
-    def _way(self, path: str, choice: Choice) -> Way | None:
-        if any(getattr(choice, name) != otherwise for name, otherwise in _OTHERWISE):
+    def _lane(self, path: str, choice: Choice) -> Lane | None:
+        """Return the lane of *choice*, None where it is the slow side's."""
+        if _otherwise(choice) != _USUALLY:
             return None
         upstream = choice.upstream
+        key = (path, choice.step, choice.route, choice.model, upstream.name)
+        lane = self._lanes.get(key)
+        if lane is None:
+            pool = self._pool(upstream)
+            if pool is not None:
+                lane = self._lanes[key] = Lane(path, choice, pool, self._counts)
+        return lane
+
+    def _pool(self, upstream: Upstream) -> Pool | None:
         place = (upstream.url, upstream.socket)
         if place not in self._addresses:
             self._addresses[place] = address_of(upstream)
@@ -167,7 +206,7 @@ class Ways:
             self._retire(upstream.name)
             tally = self._links.tallies.setdefault(upstream.name, Tally())
             pool = self._pools[upstream.name] = Pool(upstream.name, address, tally, self._now)
-        return Way(path, choice, pool, self._counts)
+        return pool
 
     def _retire(self, name: str) -> None:
         pool = self._pools.pop(name, None)
@@ -176,4 +215,4 @@ class Ways:
             self._retired.append(pool)
 
 
-assert all(default is not MISSING for _, default in _OTHERWISE)
+assert all(default is not MISSING for default in _USUALLY)

@@ -135,7 +135,7 @@ async def bench() -> Bench:
     way = server.decide(PATH, BODY, 0)
     assert isinstance(way, Way)
     new: Any = None
-    bench = Bench(server=server, pool=way.pool, client=new, near=new, line=new, far=new)
+    bench = Bench(server=server, pool=way.lane.pool, client=new, near=new, line=new, far=new)
     bench.open()
     bench.idle()
     return bench
