@@ -47,6 +47,9 @@ _FIRST = (
 _OTHER_FIRST = (
     b"GET /v1/models HTTP/1.1",
     b"POST /v1/rerank?a=b HTTP/1.1",
+    b"POST /v1/messages?beta=true HTTP/1.1",
+    b"POST /v1/completions? HTTP/1.1",
+    b"POST /v1/completions?a=%zz&b=?#c HTTP/1.1",
     b"POST /v1/chat/completions HTTP/1.0",
     b"POST  /v1/chat/completions HTTP/1.1",
     b"post /v1/chat/completions HTTP/1.1",
@@ -232,7 +235,8 @@ class Judge:
         if head.length >= _LIMIT:
             return None
         body = raw[head.size :][: head.length].ljust(head.length, b"x")
-        sent = b"POST " + head.path.encode() + b" HTTP/1.1\r\nHost: e\r\n" + head.fields + b"\r\n"
+        target = head.path.encode() + head.query
+        sent = b"POST " + target + b" HTTP/1.1\r\nHost: e\r\n" + head.fields + b"\r\n"
         for said, start in (("as it came", raw[: head.size]), ("as it is sent on", sent)):
             for name, reading in (
                 ("aiohttp", self.by_aiohttp(start + body)),
@@ -240,7 +244,7 @@ class Judge:
             ):
                 if isinstance(reading, str):
                     return f"{name} does not take it {said}: {reading}"
-                if (reading.method, reading.target) != (b"POST", head.path.encode()):
+                if (reading.method, reading.target) != (b"POST", target):
                     return f"{name} reads another first line {said}"
                 if reading.body != body or reading.lost:
                     return f"{name} finds another end of the body {said}"

@@ -1,8 +1,7 @@
 """The head of an engine's answer, from bytes: what goes to the client, and where the body ends."""
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 HEAD_BYTES = 64 << 10
 
@@ -33,8 +32,7 @@ _EVENTS = b"\r\ncontent-type: text/event-stream"
 _NO_BODY = frozenset((204, 304))
 
 
-@dataclass(slots=True)
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """`lines` are the status line and the headers for the client, each with its CRLF.
 
     `length` is that of the body, CHUNKED or UNTIL_CLOSE; `keep` says that the connection may be
@@ -48,16 +46,62 @@ class AnswerHead:
     events: bool
 
 
+# Without the call of a function that a class costs.
+_new = tuple.__new__
+
+
+class _Known:
+    """A head that was read, in the parts around the digits of its length, if it says one."""
+
+    __slots__ = ("_after", "_before", "_begin", "_behind", "head")
+
+    def __init__(self, head: AnswerHead, block: bytes, at: int, stop: int) -> None:
+        """Take *head*, which *block* says; from *at* to *stop* are digits, from -1 on are none."""
+        self.head = head
+        self._begin = block[:at] if at >= 0 else block + b"\r\n"
+        self._behind = block[stop:] + b"\r\n" if at >= 0 else b""
+        split = head.lines.find(_LENGTH_LINE) + 18
+        self._before = head.lines[:split]
+        self._after = head.lines[head.lines.find(b"\r", split) :]
+
+    def begins(self, data: bytes) -> tuple[AnswerHead, int] | None:
+        """Return the head that *data* begins with and its size, None where it is another."""
+        if not data.startswith(self._begin):
+            return None
+        start = len(self._begin)
+        if not self._behind:
+            return self.head, start
+        stop = data.find(b"\r", start, start + _MOST_DIGITS + 1)
+        digits = data[start:stop]
+        if not digits.isdigit() or not data.startswith(self._behind, stop):
+            return None
+        return self.of(digits), stop + len(self._behind)
+
+    def of(self, digits: bytes) -> AnswerHead:
+        """Return the same head with another length."""
+        status, _, _, keep, events = self.head
+        lines = self._before + digits + self._after
+        return _new(AnswerHead, (status, lines, int(digits), keep, events))
+
+
 class AnswerHeads:
     """Reads the heads of answers, and remembers those that differ in their length only.
 
     An engine writes the same lines for all answers of one second.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_last")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[AnswerHead, int]] = {}
+        self._known: dict[bytes, _Known] = {}
+        self._last: _Known | None = None
+
+    def begins(self, data: bytes) -> tuple[AnswerHead, int] | None:
+        """Return the head that *data* begins with, and its size, where it is as the last one.
+
+        None says nothing.
+        """
+        return self._last.begins(data) if self._last is not None else None
 
     def read(self, block: bytes) -> AnswerHead | None:
         """Return what `read_answer_head` returns."""
@@ -66,25 +110,20 @@ class AnswerHeads:
         at = block.find(_LENGTH_LINE)
         stop = block.find(b"\r\n", at + 18) if at >= 0 else 0
         key = block[:at] + block[stop:] if at >= 0 else block
-        known = self._known.get(key)
-        if known is None:
-            return self._learn(block, key)
-        head, split = known
-        if at < 0:
-            return head
         digits = block[at + 18 : stop]
-        if not digits.isdigit() or len(digits) > _MOST_DIGITS or head.length < 0:
+        plain = at < 0 or (digits.isdigit() and len(digits) <= _MOST_DIGITS)
+        if not plain:
             return read_answer_head(block)
-        lines = head.lines
-        lines = lines[:split] + digits + lines[lines.find(b"\r", split) :]
-        return AnswerHead(head.status, lines, int(digits), head.keep, head.events)
-
-    def _learn(self, block: bytes, key: bytes) -> AnswerHead | None:
+        known = self._known.get(key)
+        if known is not None:
+            self._last = known
+            return known.of(digits) if at >= 0 else known.head
         head = read_answer_head(block)
         if head is not None and head.status not in _NO_BODY and head.status >= 200:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = head, head.lines.find(_LENGTH_LINE) + 18
+            start = at + 18 if at >= 0 else -1
+            self._known[key] = self._last = _Known(head, block, start, stop)
         return head
 
 

@@ -74,6 +74,14 @@ class Chunks:
         self._left = left
         return data
 
+    def is_one(self, data: bytes) -> bool:
+        """Whether *data* is one chunk, whole, as a token comes; then there is nothing to note."""
+        if self._left or self._held or self._last:
+            return False
+        eol = data.find(b"\r\n", 0, 5)
+        size = _SIZES.get(data[:eol])
+        return size is not None and size + eol + 4 == len(data) and data.endswith(b"\r\n")
+
     def pad(self) -> bytes | None:
         """Return what brings a receiver to the end of the chunk it is in; None if that is far."""
         if self._left > _PAD_BYTES:

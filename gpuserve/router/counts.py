@@ -15,16 +15,20 @@ _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 class Buckets:
     """A histogram of seconds; *bounds_s* ascend, and what is larger goes into one more."""
 
-    __slots__ = ("_bounds_s", "counts", "sum_s")
+    __slots__ = ("_bounds_s", "_first_s", "counts", "sum_s")
 
     def __init__(self, bounds_s: Sequence[float]) -> None:
         self._bounds_s = tuple(bounds_s)
+        self._first_s = self._bounds_s[0]
         self.counts = [0] * (len(self._bounds_s) + 1)
         self.sum_s = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(self._bounds_s, seconds)] += 1
+        if seconds <= self._first_s:  # as most are
+            self.counts[0] += 1
+        else:
+            self.counts[bisect_left(self._bounds_s, seconds)] += 1
         self.sum_s += seconds
 
     def samples(self, name: str, labels: str = "") -> Iterator[str]:

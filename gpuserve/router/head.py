@@ -6,6 +6,7 @@ body ends. What is taken here is forwarded, so nothing may be read differently b
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 HEAD_BYTES = 32 << 10
 
@@ -24,6 +25,8 @@ _OURS: dict[bytes, str] = {
         "/v1/messages",
     )
 }
+# Of a query: what nobody reads in two ways.
+_QUERY = re.compile(rb"\?[0-9A-Za-z._~=&+,:%-]*+")
 # What follows a CONNECT is no request to some, whatever its head says.
 _REQUEST_LINE = re.compile(rb"(?!CONNECT )[A-Z]{1,32}+ [\x21-\x7e]++ HTTP/1\.1")
 # A token, a colon, and what may stand in a value: no bare CR or LF, no NUL, no other control
@@ -35,7 +38,6 @@ _MOST_DIGITS = 15
 _CONNECTION: dict[bytes, bool] = {b"keep-alive": False, b"close": True}
 # These need work on the body, or an answer before it, or further headers in the answer.
 _SLOW = (
-    b"\r\norigin:",
     b"\r\nexpect:",
     b"\r\nupgrade:",
     b"\r\ncontent-encoding:",
@@ -53,13 +55,14 @@ _DROPPED = (
 _FORM = re.compile(rb"\r\ncontent-type:[\t ]*+multipart/form-data")
 
 
-@dataclass(slots=True)
-class Head:
+class Head(NamedTuple):
     """A request that is carried here.
 
     `fields` are the lines for the engine, each with its CRLF: those of the client but for Host,
     its request id and what concerns this connection only; Content-Length is among them.
-    `size` counts the bytes of the head with its blank line, `length` those of the body.
+    `size` counts the bytes of the head with its blank line, `length` those of the body. `query`
+    is what stands behind the path, its question mark included; `origin` the page that asks, None
+    where it is no page.
     """
 
     path: str
@@ -68,6 +71,12 @@ class Head:
     length: int
     close: bool
     request_id: bytes | None
+    query: bytes = b""
+    origin: str | None = None
+
+
+# Without the call of a function that a class costs.
+_new = tuple.__new__
 
 
 class Template:
@@ -76,7 +85,7 @@ class Template:
     A client sends the same lines again and again; comparing them costs a tenth of reading them.
     """
 
-    __slots__ = ("_after", "_before", "_close", "_path", "_prefix", "_start", "_suffix")
+    __slots__ = ("_after", "_before", "_path", "_prefix", "_rest", "_start", "_suffix")
 
     def __init__(self, data: bytes, head: Head) -> None:
         """Take the *head* that *data* begins with, which names no request id."""
@@ -90,7 +99,7 @@ class Template:
         self._before = fields[:at]
         self._after = fields[at + len(digits) :]
         self._path = head.path
-        self._close = head.close
+        self._rest = head[4:]
 
     def read(self, data: bytes) -> Head | None:
         """Return the head that *data* begins with; None if it is another, or not whole."""
@@ -102,14 +111,9 @@ class Template:
         if not digits.isdigit() or digits[0] == 48 or not data.startswith(self._suffix, stop):
             # What follows the digits in the first head, say a blank, is part of the suffix.
             return None
-        return Head(
-            self._path,
-            self._before + digits + self._after,
-            stop + len(self._suffix),
-            int(digits),
-            self._close,
-            None,
-        )
+        fields = self._before + digits + self._after
+        size = stop + len(self._suffix)
+        return _new(Head, (self._path, fields, size, int(digits), *self._rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,11 @@ def read_head(data: bytes) -> Head | Bad | Slow | None:
     if end < 0:
         return _unfinished(data)
     eol = data.find(b"\r\n")
-    path = _OURS.get(data[:eol])
+    line = data[:eol]
+    path = _OURS.get(line)
+    query = b""
+    if path is None and b"?" in line:
+        path, query = _with_query(line)
     block = data[eol : end + 2]  # with the CRLF before the first name
     if _FIELDS.fullmatch(block, 2) is None:
         return _DOUBTFUL if path is None else Bad(400, _fault(block[2:]))
@@ -149,7 +157,17 @@ def read_head(data: bytes) -> Head | Bad | Slow | None:
     if path is None:
         known = _REQUEST_LINE.fullmatch(data, 0, eol) is not None
         return _elsewhere(lower, end + 4) if known else _DOUBTFUL
-    return _ours(path, block, lower, end + 4)
+    found = _ours(path, block, lower, end + 4)
+    return found._replace(query=query) if query and isinstance(found, Head) else found
+
+
+def _with_query(line: bytes) -> tuple[str | None, bytes]:
+    """Return the path of ours that *line* asks for, and its query; None where there is doubt."""
+    at = line.find(b"?")
+    stop = line.rfind(b" ")
+    path = _OURS.get(line[:at] + line[stop:])
+    plain = path is not None and _QUERY.fullmatch(line, at, stop) is not None
+    return (path, line[at:stop]) if plain else (None, b"")
 
 
 def _ours(path: str, block: bytes, lower: bytes, size: int) -> Head | Bad | Slow:
@@ -206,12 +224,20 @@ def _cleaned(
             return Slow(size, length)
     if b"\r\nx-gpuserve-" in lower:
         return Slow(size, length)
+    origin: str | None = None
+    at = lower.find(b"\r\norigin:")
+    if at >= 0:
+        stop = lower.find(b"\r\n", at + 2)
+        page = block[at + 9 : stop].strip(b" \t")
+        if not page.isascii() or lower.find(b"\r\norigin:", stop) >= 0:
+            return Slow(size, length)
+        origin = page.decode("ascii")
     for name in _DROPPED:
         while (at := lower.find(name)) >= 0:
             stop = lower.find(b"\r\n", at + 2)
             block = block[:at] + block[stop:]
             lower = lower[:at] + lower[stop:]
-    return Head(path, block[2:], size, length, close, request_id)
+    return Head(path, block[2:], size, length, close, request_id, origin=origin)
 
 
 def _elsewhere(lower: bytes, size: int) -> Slow:

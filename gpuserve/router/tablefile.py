@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from gpuserve import jsonvalues
+from gpuserve.profile.spec import LimitsSpec
 from gpuserve.routing.table import RoutingTable
 
 _log = logging.getLogger("gpuserve.router")
@@ -21,6 +22,9 @@ class TableFile:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self.table: RoutingTable | None = None
+        # Of the table, or what holds without one; asked for at every request.
+        self.limits = LimitsSpec()
+        self.allowed_origins: tuple[str, ...] = ()
 
     def refresh(self, *, force: bool = False) -> bool:
         """Read the file if it was replaced since (or *force*); whether there is a new table."""
@@ -48,4 +52,6 @@ class TableFile:
         if self.table is not None and table.version < self.table.version:
             return False
         self.table = table
+        self.limits = table.limits
+        self.allowed_origins = table.allowed_origins
         return True

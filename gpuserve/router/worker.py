@@ -14,7 +14,6 @@ from typing import Any
 
 from aiohttp import web
 
-from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router.aside import Aside
 from gpuserve.router.control import Control, metrics_of_all
 from gpuserve.router.enginemetrics import engine_metrics
@@ -71,7 +70,7 @@ class Worker:
         )
         self._public = PublicServer(
             self._front.handle,
-            self._limits,
+            lambda: self._tables.limits,
             self._metrics.refused,
             access_log=None,
             tcp_keepalive=True,
@@ -157,10 +156,6 @@ class Worker:
             await asyncio.sleep(TABLE_CHECK_S)
             if self._tables.refresh() and self._tables.table is not None:
                 await self._links.forget(self._tables.table)
-
-    def _limits(self) -> LimitsSpec:
-        table = self._tables.table
-        return table.limits if table is not None else LimitsSpec()
 
     def _own_metrics(self) -> str:
         further = self._fast.counts.render() if self._fast is not None else ""

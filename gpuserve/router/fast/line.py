@@ -136,7 +136,13 @@ class Line(asyncio.Protocol):
         self._tally.bytes += len(data)
         phase = self._phase
         if phase == _CHUNKED:
-            self._pass_chunked(client, data, None)
+            chunks = self._chunks
+            # Nearly every one is a token.
+            if chunks is not None and chunks.is_one(data) and data.endswith(b"\n\n\r\n"):
+                self._clean = True
+                client.transport.write(data)
+            else:
+                self._pass_chunked(client, data, None)
         elif phase == _LENGTH:
             self._pass_length(client, data)
         elif phase == _UNTIL_CLOSE:
@@ -171,25 +177,22 @@ class Line(asyncio.Protocol):
         if self._held:
             data = self._held + data
             self._held = b""
-        self._phase = _HEAD
-        while True:
-            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
-            if end < 0:
-                if len(data) >= HEAD_BYTES or not _BEGIN.startswith(data[:7]):
-                    self._garbage(client)
-                else:
-                    self._held = data
+        known = self._heads.begins(data)
+        if known is not None:
+            head, size = known
+            data = data[size:]
+        else:
+            read = self._read(client, data)
+            if read is None:
                 return
-            head = self._heads.read(data[: end + 2])
-            if head is None or head.status == 101:
-                self._garbage(client)
-                return
-            data = data[end + 4 :]
-            if head.status >= 200:
-                break
+            head, data = read
+        length = head.length
+        if length == len(data):
+            client.transport.write(client.answer_head(head, data))
+            self._finish(client, keep=head.keep)
+            return
         self._keep = head.keep
         self._events = head.events
-        length = head.length
         if length == CHUNKED:
             self._phase = _CHUNKED
             self._chunks = Chunks()
@@ -198,9 +201,6 @@ class Line(asyncio.Protocol):
         elif length == UNTIL_CLOSE:
             self._phase = _UNTIL_CLOSE
             client.transport.write(client.answer_head(head, data))
-        elif length == len(data):
-            client.transport.write(client.answer_head(head, data))
-            self._finish(client, keep=head.keep)
         elif length <= WHOLE_BYTES:
             self._phase = _WHOLE
             self._head, self._held, self._left = head, data, length
@@ -210,6 +210,25 @@ class Line(asyncio.Protocol):
             self._left = length
             client.transport.write(client.answer_head(head, b""))
             self._pass_length(client, data)
+
+    def _read(self, client: Receiver, data: bytes) -> tuple[AnswerHead, bytes] | None:
+        """Return the head that *data* begins with, and what follows; None until it is whole."""
+        self._phase = _HEAD
+        while True:
+            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
+            if end < 0:
+                if len(data) >= HEAD_BYTES or not _BEGIN.startswith(data[:7]):
+                    self._garbage(client)
+                else:
+                    self._held = data
+                return None
+            head = self._heads.read(data[: end + 2])
+            if head is None or head.status == 101:
+                self._garbage(client)
+                return None
+            data = data[end + 4 :]
+            if head.status >= 200:
+                return head, data
 
     def _pass_whole(self, client: Receiver) -> None:
         held = self._held

@@ -1,13 +1,14 @@
 """The public endpoint with its fast path: what the connections of one worker share."""
 
 import asyncio
+import itertools
 import logging
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 
 from aiohttp import web
 
-from gpuserve.profile.spec import LimitsSpec
 from gpuserve.router.counts import Counts
 from gpuserve.router.fast.client import Client
 from gpuserve.router.fast.ways import Ways
@@ -18,7 +19,6 @@ from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
 
 _SWEEP_S = 1.0
-_NO_TABLE = LimitsSpec()
 
 _log = logging.getLogger("gpuserve.router")
 
@@ -32,7 +32,7 @@ class FastServer:
         self.bodies = bodies
         self.draining = False
         self.now = 0
-        self._tables = tables
+        self.tables = tables
         self._slow = slow
         self.template: Template | None = None
         self._ways = Ways(tables, links, self.counts, lambda: self.now)
@@ -40,24 +40,11 @@ class FastServer:
         self._clients: set[Client] = set()
         self._empty = asyncio.Event()
         self._told_at: dict[str, int] = {}
-        # Ids are unique, not secret.
-        self._id_prefix = os.urandom(10).hex().encode()
-        self._id = 0
+        self.id_line = _id_lines().__next__
 
     def __call__(self) -> Client:
         """Return the protocol of one new connection."""
         return Client(self)
-
-    @property
-    def limits(self) -> LimitsSpec:
-        """What clients may take, by the table in force."""
-        table = self._tables.table
-        return table.limits if table is not None else _NO_TABLE
-
-    def request_id(self) -> bytes:
-        """Return a new id, of 32 hexadecimal digits."""
-        self._id += 1
-        return b"%b%012x" % (self._id_prefix, self._id)
 
     def slow_side(self) -> web.RequestHandler:
         """Return aiohttp's protocol for a connection that is lent to it."""
@@ -104,3 +91,13 @@ class FastServer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout_s)
         self._ways.close()
+
+
+def _id_lines() -> Iterator[bytes]:
+    """Yield headers with request ids of 32 hexadecimal digits; they are unique, not secret."""
+    prefix = b"x-request-id: " + os.urandom(10).hex().encode()
+    last = [b"%03x" % number for number in range(1 << 12)]
+    for number in itertools.count():
+        begin = b"%b%09x" % (prefix, number)
+        for digits in last:
+            yield begin + digits

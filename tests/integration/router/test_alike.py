@@ -71,6 +71,11 @@ REQUESTS = {
     "a bad line": request(BODY, b"no header"),
     "a path that is none": request(BODY, path=b"/v1x"),
     "a path with a query": request(BODY, path=b"/v1/chat/completions?a=b"),
+    "a query of Messages": request(BODY, path=b"/v1/messages?beta=true"),
+    "a query that is odd": request(BODY, path=b"/v1/completions?a='b'"),
+    "a page": request(BODY, b"Origin: https://a"),
+    "a page without a name": request(BODY, b"Origin:"),
+    "two pages": request(BODY, b"Origin: https://a", b"Origin: https://b"),
     "a method that is wrong": head(method=b"GET"),
     "options": head(method=b"OPTIONS"),
 }
