@@ -21,6 +21,8 @@ from tests.e2e.instance import Instance
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv-vllm"
 
+GROUP = "vllm"  # of pytest-xdist
+
 PROFILE = """\
 [server]
 port = {port}
@@ -56,13 +58,16 @@ default = "general"
 """
 
 
+# First: a worker of xdist is registered after this file, so its own hook, which reads the marks,
+# would come before.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything in this folder, so that `-m 'not vllm'` leaves it out."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.vllm)
-            item.add_marker(pytest.mark.xdist_group("vllm"))  # they use one instance
+            item.add_marker(pytest.mark.xdist_group(GROUP))  # they use one instance
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +109,17 @@ def place(
 
 
 @pytest.fixture(scope="session")
-def instance(place: Instance) -> Iterator[Instance]:
+def one_worker(request: pytest.FixtureRequest) -> None:
+    """Fails where pytest-xdist does not see the group, and would start an instance per worker."""
+    if request.config.getoption("loadgroup", default=False):  # in a worker of --dist loadgroup
+        here = Path(__file__).parent
+        names = [i.nodeid for i in request.session.items if here in i.path.parents]
+        lost = [name for name in names if not name.endswith(f"@{GROUP}")]
+        assert not lost, f"pytest-xdist does not see the group {GROUP} of {lost[0]}"
+
+
+@pytest.fixture(scope="session")
+def instance(place: Instance, one_worker: None) -> Iterator[Instance]:
     """The instance, all models ready."""
     try:
         place.must("up", str(place.profile), "--detach")
