@@ -87,8 +87,11 @@ def actual(allocated: dict[str, float], cache: dict[str, str]) -> dict[str, Any]
     log's token line does not, for hybrid models (vllm-project/vllm#43308).
     """
     found: dict[str, Any] = {}
+    allocated = _by_term(allocated)
     for key, name in (
         ("weights_gib", "weights_bytes"),
+        ("activation_gib", "activation_bytes"),
+        ("non_torch_gib", "non_torch_bytes"),
         ("kv_cache_gib", "kv_cache_bytes"),
         ("cuda_graph_gib", "cuda_graph_bytes"),
     ):
@@ -105,4 +108,15 @@ def actual(allocated: dict[str, float], cache: dict[str, str]) -> dict[str, Any]
     ):
         with suppress(KeyError, ValueError):  # absent in older releases, or the word None
             found[name] = kind(float(cache[label]))
+    return found
+
+
+def _by_term(allocated: dict[str, float]) -> dict[str, float]:
+    """Take apart what newer releases print together (lifecycle/logline.py)."""
+    found = dict(allocated)
+    if "consumed_gib" in found and "weights_gib" in found:
+        found["non_torch_gib"] = max(0.0, found["consumed_gib"] - found["weights_gib"])
+    if "activation_and_graph_gib" in found:
+        graphs = found.get("estimated_graph_gib", 0.0)
+        found["activation_gib"] = max(0.0, found["activation_and_graph_gib"] - graphs)
     return found

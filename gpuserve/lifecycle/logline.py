@@ -19,14 +19,22 @@ _PHASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, phase in (
         (r"vLLM API server version|^\s*[█▄▀ ]*version ", "reading configuration"),
         (r"Initializing an? (?:V1 )?LLM engine", "starting the engine"),
-        (r"Starting to load model|Loading weights on|Loading model weights", "loading weights"),
+        (
+            r"Starting to load model|Loading weights on|Loading model (?:weights|from scratch)",
+            "loading weights",
+        ),
         (r"Loading weights took|Model loading took", "weights are loaded"),
         (r"Dynamo bytecode transform|Compiling a graph|torch\.compile takes", "compiling"),
-        (r"[Mm]emory profiling|Profiling CUDA graph", "measuring memory"),
+        # The next two before what they hold besides: "warmup", "memory".
+        (r"init engine .* took", "starting the server"),
+        (r"Actual usage is", "compiling kernels"),
+        (
+            r"[Mm]emory profiling|Profiling CUDA graph|Initial profiling|Available KV cache memory",
+            "measuring memory",
+        ),
         (r"KV cache size|# (?:GPU|CPU|cuda|CUDA) blocks", "making the KV cache"),
         (r"Capturing CUDA graph|Graph capturing|Capturing cudagraphs", "capturing CUDA graphs"),
-        (r"Warming up|warmup", "warming up"),
-        (r"init engine .* took", "starting the server"),
+        (r"[Ww]arming up", "warming up"),
         (r"Starting vLLM (?:API )?server|Application startup complete", "starting the server"),
     )
 )
@@ -37,6 +45,13 @@ _KV_AVAILABLE = re.compile(r"Available KV cache memory: (-?[0-9.]+) GiB")
 _KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
 _CONCURRENCY = re.compile(r"Maximum concurrency for [0-9,]+ tokens per request: ([0-9.]+)x")
 _GRAPHS = re.compile(r"Graph capturing finished in .* took (-?[0-9.]+) GiB")
+# One line since about 0.10 (v1/worker/gpu_worker.py, compile_or_warm_up_model). In 0.26 it has weights
+# and non-torch apart, in 0.32 together, and the estimate for graphs in the activation peak.
+_ESTIMATED_GRAPHS = re.compile(r"Estimated CUDA graph memory: ([0-9.]+) GiB")
+_CONSUMED = re.compile(r"Actual usage is ([0-9.]+) GiB for consumed memory")
+_WITH_GRAPHS = re.compile(r"for consumed memory .*?, ([0-9.]+) GiB for peak activation")
+_ACTIVATION = re.compile(r"GiB for weight, ([0-9.]+) GiB for peak activation")
+_NON_TORCH = re.compile(r"([0-9.]+) GiB for non-torch memory")
 
 # What names itself an error: an exception with its message, or a program's own `error:`.
 _EXCEPTION = re.compile(
@@ -80,8 +95,9 @@ def phase_of(line: str) -> str | None:
     shards = _SHARDS.search(line)
     if shards:
         return f"loading weights, shard {shards[2]} of {shards[3]}"
+    text = text_of(line)
     for pattern, phase in _PHASES:
-        if pattern.search(line):
+        if pattern.search(text):
             return phase
     return None
 
@@ -95,6 +111,11 @@ def allocation_of(line: str) -> dict[str, float]:
         ("kv_cache_tokens", _KV_TOKENS),
         ("max_concurrency", _CONCURRENCY),
         ("cuda_graph_gib", _GRAPHS),
+        ("estimated_graph_gib", _ESTIMATED_GRAPHS),
+        ("consumed_gib", _CONSUMED),
+        ("activation_and_graph_gib", _WITH_GRAPHS),
+        ("activation_gib", _ACTIVATION),
+        ("non_torch_gib", _NON_TORCH),
     ):
         match = pattern.search(line)
         if match:
