@@ -20,6 +20,8 @@ from gpuserve.profile.spec import ModelSpec, Profile
 from gpuserve.readings import Machine
 from gpuserve.rundir import RunDir
 
+_HOPPER = (9, 0)  # H100, H200, GH200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executable:
@@ -44,10 +46,7 @@ def make_plan(
     what was found, and where it says nothing that text itself is the program. An invalid
     profile gives a report with problems and no launches.
     """
-    facts = {
-        spec.name: replace(facts[spec.name], release=_release(spec, executables, machine))
-        for spec in profile.models
-    }
+    facts = facts_there(profile, machine, facts, executables)
     versions = {stated: found.version for stated, found in executables.items()}
     sized, unpinned = with_pins(profile, facts, machine.gpus, versions, device)
     report = _judged(sized, facts, machine, device)
@@ -65,6 +64,27 @@ def make_plan(
         if spec.name in grants
     )
     return Plan(profile=profile, report=report, launches=launches)
+
+
+def facts_there(
+    profile: Profile,
+    machine: Machine,
+    facts: Mapping[str, ModelFacts],
+    executables: Mapping[str, Executable],
+) -> dict[str, ModelFacts]:
+    """Return *facts* with what the executables and the cards of *machine* add to them."""
+    return {
+        spec.name: replace(
+            facts[spec.name],
+            release=_release(spec, executables, machine),
+            hopper=any(
+                gpu.compute_capability == _HOPPER
+                for gpu in machine.gpus
+                if spec.gpus is None or gpu.index in spec.gpus
+            ),
+        )
+        for spec in profile.models
+    }
 
 
 def _release(

@@ -16,7 +16,7 @@ from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.report import Verdict
 from gpuserve.plan import Plan
 from gpuserve.plandiff import as_held, with_held_launches, with_held_memory
-from gpuserve.planning import Executable, make_plan
+from gpuserve.planning import Executable, facts_there, make_plan
 from gpuserve.prepare_here import (
     build_doubts,
     find_installs,
@@ -124,7 +124,12 @@ def prepare(
         status = ExitStatus.CONFIG
     if status != ExitStatus.CONFIG and any(not problem.warning for problem in absent):
         status = ExitStatus.UNAVAILABLE
-    return Prepared(plan=_with_places(plan, found), problems=found, exit_status=status, facts=facts)
+    return Prepared(
+        plan=_with_places(plan, found),
+        problems=found,
+        exit_status=status,
+        facts=facts_there(profile, machine, facts, executables),
+    )
 
 
 def _described(machine_file: Path | None, gpu: str | None) -> Machine | None:

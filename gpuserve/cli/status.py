@@ -72,18 +72,30 @@ def lines(status: dict[str, Any]) -> list[str]:
 
 def _memory(models: list[dict[str, Any]]) -> list[str]:
     """Return what the engines hold beside what was predicted, per GPU; [] before any is ready."""
-    parts = (("weights", "weights"), ("kv_cache", "KV cache"), ("cuda_graph", "CUDA graphs"))
+    parts = (
+        ("weights", "weights"),
+        ("kv_cache", "KV cache"),
+        ("activation", "activation peak"),
+        ("cuda_graph", "CUDA graphs"),
+        ("non_torch", "libraries"),
+    )
     found = []
     for model in models:
         actual, predicted = model["memory"]["actual"], model["memory"]["predicted"]
         told = [
-            f"{name} {gib(actual[key])} (predicted {gib(predicted[key])})"
+            f"{name} {gib(actual[key])} ({_planned(key, predicted[key])})"
             for part, name in parts
             if (key := f"{part}_bytes") in actual and key in predicted
         ]
         if told:
             found.append(f"memory of {model['name']}: {', '.join(told)}")
     return found
+
+
+def _planned(key: str, size_bytes: int) -> str:
+    if key == "cuda_graph_bytes" and not size_bytes:
+        return "planned outside of the budget"
+    return f"predicted {gib(size_bytes)}"
 
 
 def _reload(reload: dict[str, Any] | None) -> list[str]:

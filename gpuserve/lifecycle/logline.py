@@ -45,8 +45,8 @@ _KV_AVAILABLE = re.compile(r"Available KV cache memory: (-?[0-9.]+) GiB")
 _KV_TOKENS = re.compile(r"KV cache size: ([0-9,]+) tokens")
 _CONCURRENCY = re.compile(r"Maximum concurrency for [0-9,]+ tokens per request: ([0-9.]+)x")
 _GRAPHS = re.compile(r"Graph capturing finished in .* took (-?[0-9.]+) GiB")
-# One line since about 0.10 (v1/worker/gpu_worker.py, compile_or_warm_up_model). In 0.26 it has weights
-# and non-torch apart, in 0.32 together, and the estimate for graphs in the activation peak.
+# One line (v1/worker/gpu_worker.py, compile_or_warm_up_model). In 0.26 it has weights and non-torch
+# apart, in 0.32 together, and the estimate for graphs in the activation peak.
 _ESTIMATED_GRAPHS = re.compile(r"Estimated CUDA graph memory: ([0-9.]+) GiB")
 _CONSUMED = re.compile(r"Actual usage is ([0-9.]+) GiB for consumed memory")
 _WITH_GRAPHS = re.compile(r"for consumed memory .*?, ([0-9.]+) GiB for peak activation")

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 
 from gpuserve.memory.activation import (
     CUDA_CONTEXT_BYTES,
+    HOPPER_CONTEXT_BYTES,
     activation_bytes,
     cuda_graph_bytes,
     non_torch_bytes,
+    tuning_bytes,
 )
 from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.drafts import Draft, draft_of
@@ -18,9 +20,10 @@ from gpuserve.memory.engineargs import EngineArgs, read_engine_args
 from gpuserve.memory.error import p95_margin_bytes
 from gpuserve.memory.kv import KvShape, kv_shape
 from gpuserve.memory.quantization import requested_quantization
-from gpuserve.memory.release import Release, graphs_inside_budget
+from gpuserve.memory.release import Release
 from gpuserve.memory.report import Footprint
 from gpuserve.memory.resident import loading_peak_bytes, resident_bytes
+from gpuserve.memory.runner import pays_graphs_from_budget
 from gpuserve.memory.tensors import TensorSums
 from gpuserve.memory.weights import weights_bytes
 from gpuserve.profile.spec import ModelSpec
@@ -47,7 +50,8 @@ class ModelFacts:
     tensors when their headers (or the index) were read, `tensors` the same by place, from the
     headers alone. `here`: the weights need no fetching. `source` says where the facts are from,
     for people. `draft` are the facts of the model that speculation asks for. `release` is of the
-    vLLM that will run it, None: the newest that is known.
+    vLLM that will run it, None: the newest that is known. `hopper`: it may run on a card of compute
+    capability 9.0, whose context is larger and whose kernels for 4-bit weights are others.
     """
 
     architecture: Architecture | None
@@ -57,6 +61,7 @@ class ModelFacts:
     source: str = ""
     draft: "ModelFacts | None" = None
     release: Release | None = None
+    hopper: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +71,11 @@ class Engine:
     `kv` is None when the architecture is not known; every size but the context is then 0.
     `promise_tokens` x `promise_sequences` must be held at once: the demand, or one request of
     full length, without which vLLM does not start. `margin_bytes` leads to the 95th percentile.
-    `context` is what lies outside of vLLM's budget, with releases before 0.20 the graphs too.
-    `loading_peak` is the most that it holds while it loads. `videos` of the activation peak are
-    there because a video as long as a request is profiled. `barred_gpus` are indices of GPUs that
-    it cannot run on, whatever they hold.
+    `weights` are as vLLM counts them, with what loading leaves beside them. `context` is what lies
+    outside of vLLM's budget, in some releases the graphs too. `loading_peak` is the most that it
+    must have while it loads. `videos` of the activation peak are there because a video as long as a
+    request is profiled. `first_start` is how much larger the peak of a start without a compile
+    cache is. `barred_gpus` are indices of GPUs that it cannot run on, whatever they hold.
     """
 
     spec: ModelSpec
@@ -88,6 +94,7 @@ class Engine:
     promise_sequences: int
     estimated: bool
     videos: int = 0
+    first_start: int = 0
     barred_gpus: frozenset[int] = frozenset()
 
     @property
@@ -176,8 +183,8 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
             release=release,
         )
     estimated = arch is None or arch.estimated or draft.unknown
-    inside = graphs_inside_budget(release)
-    context = CPU_PROCESS_BYTES if cpu else CUDA_CONTEXT_BYTES
+    inside = arch is None or pays_graphs_from_budget(arch, arguments, dict(spec.env), release)
+    context = CPU_PROCESS_BYTES if cpu else context_bytes(facts)
     return Engine(
         spec=spec,
         kv=kv,
@@ -188,7 +195,10 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
         context=context if inside else context + sizes.graphs,
         loading_peak=sizes.loading_peak,
         margin_bytes=p95_margin_bytes(
-            sizes.weights, exact=facts.tensor_bytes is not None, estimated=estimated
+            sizes.weights,
+            first_start_bytes=sizes.first_start,
+            exact=facts.tensor_bytes is not None,
+            estimated=estimated,
         ),
         max_model_len=length,
         max_num_seqs=seqs,
@@ -197,7 +207,13 @@ def resolve(spec: ModelSpec, facts: ModelFacts, *, cpu: bool = False) -> Engine:
         promise_sequences=demand.concurrency if demand else 1,
         estimated=estimated,
         videos=sizes.videos,
+        first_start=sizes.first_start,
     )
+
+
+def context_bytes(facts: ModelFacts) -> int:
+    """Return what CUDA takes of a GPU before vLLM takes its first reading."""
+    return HOPPER_CONTEXT_BYTES if facts.hopper else CUDA_CONTEXT_BYTES
 
 
 def _model_len(spec: ModelSpec, arch: Architecture | None) -> int | None:
@@ -238,6 +254,7 @@ class _Sizes:
     non_torch: int = 0
     loading_peak: int = 0
     videos: int = 0
+    first_start: int = 0
 
 
 def _draft(spec: ModelSpec, facts: ModelFacts, arch: Architecture, arguments: EngineArgs) -> Draft:
@@ -292,11 +309,19 @@ def _sizes(
         quantization=asked,
         lora=arguments.lora,
         release=release,
+        hopper=facts.hopper,
     )
     graphs = cuda_graph_bytes(
         arch,
         max_num_seqs=seqs,
         max_num_batched_tokens=batched,
+        enforce_eager=spec.enforce_eager,
+        release=release,
+    )
+    tuned = tuning_bytes(
+        arch,
+        max_num_batched_tokens=batched,
+        tensor_parallel_size=tp,
         enforce_eager=spec.enforce_eager,
         release=release,
     )
@@ -309,12 +334,13 @@ def _sizes(
         release=release,
     )
     return _Sizes(
-        weights=weights,
+        weights=weights + beside,
         activation=activation,
         graphs=graphs,
-        non_torch=non_torch_bytes(tensor_parallel_size=tp) + beside,
+        non_torch=non_torch_bytes(tensor_parallel_size=tp),
         loading_peak=peak,
         videos=activation - still,
+        first_start=max(0, tuned - activation),
     )
 
 

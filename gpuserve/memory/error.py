@@ -18,13 +18,16 @@ COMPUTED_WEIGHTS_P95 = 0.011
 ESTIMATED_WEIGHTS_P95 = 0.06
 
 
-def p95_margin_bytes(weights_bytes: int, *, exact: bool, estimated: bool) -> int:
+def p95_margin_bytes(
+    weights_bytes: int, *, first_start_bytes: int = 0, exact: bool, estimated: bool
+) -> int:
     """Return how much more than the median an engine takes at the 95th percentile.
 
-    `exact`: the weights are the sum of the checkpoint's tensors. `estimated`: the
-    architecture is not among the known ones.
+    `first_start_bytes`: what a start without a compile cache is known to take besides. `exact`: the
+    weights are the sum of the checkpoint's tensors. `estimated`: the architecture is not among the
+    known ones.
     """
     share = 0.0 if exact else COMPUTED_WEIGHTS_P95
     if estimated:
         share = ESTIMATED_WEIGHTS_P95
-    return OVERHEAD_P95_BYTES + int(weights_bytes * share)
+    return max(OVERHEAD_P95_BYTES, first_start_bytes) + int(weights_bytes * share)

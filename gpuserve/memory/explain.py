@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gpuserve.memory.activation import token_bytes
 from gpuserve.memory.architecture import Architecture
-from gpuserve.memory.engine import Engine, ModelFacts
+from gpuserve.memory.engine import Engine, ModelFacts, context_bytes
 from gpuserve.memory.kv import NULL_BLOCKS
 from gpuserve.memory.release import bytes_per_logit
 from gpuserve.memory.report import Grant
@@ -71,7 +71,8 @@ def _terms(engine: Engine, facts: ModelFacts, grant: Grant) -> Iterator[Term]:
     yield Term(
         name="outside of the budget",
         size_bytes=engine.context,
-        how="the CUDA context, made before vLLM takes its first reading",
+        how="the CUDA context, made before vLLM takes its first reading"
+        + _unpaid(engine, facts, grant),
         source="vllm/v1/worker/gpu_worker.py, order of init_device",
     )
     yield Term(
@@ -83,16 +84,31 @@ def _terms(engine: Engine, facts: ModelFacts, grant: Grant) -> Iterator[Term]:
     yield Term(
         name="may be more by",
         size_bytes=engine.margin_bytes,
-        how="95th percentile of the error; decides tight and risky",
+        how="95th percentile of the error; decides tight and risky" + _first(engine),
         source="docs/memory-accuracy.md",
     )
     if engine.loading_peak > engine.weights:
         yield Term(
             name="while loading",
             size_bytes=engine.loading_peak,
-            how="the most that is held before the weights are in their last form",
+            how="the most that must be there before the weights are in their last form",
             source="vllm/model_executor/model_loader",
         )
+
+
+def _unpaid(engine: Engine, facts: ModelFacts, grant: Grant) -> str:
+    graphs = engine.context - context_bytes(facts)
+    if grant.gpu_memory_utilization is None or graphs <= 0:
+        return ""
+    return f", and {gib(graphs)} of CUDA graphs, which this release does not pay from the budget"
+
+
+def _first(engine: Engine) -> str:
+    if not engine.first_start:
+        return ""
+    return (
+        f"; a first start, before kernels are in the compile cache, takes {gib(engine.first_start)}"
+    )
 
 
 def _weights(engine: Engine, facts: ModelFacts, arch: Architecture) -> Term:
@@ -109,6 +125,7 @@ def _weights(engine: Engine, facts: ModelFacts, arch: Architecture) -> Term:
     else:
         how = f"{arch.layers} layers of {arch.hidden:,}, {bits}{ranks}"
         source = f"{facts.source or 'config.json'}; vllm/model_executor/layers/linear.py"
+    how += "; rotary table, rounding of the allocator and what kernels keep besides"
     if engine.estimated:
         how += "; estimated, its layout is not among the known ones"
     return Term(name="weights", size_bytes=engine.weights, how=how, source=source)

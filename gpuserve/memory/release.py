@@ -18,13 +18,18 @@ def parse_release(version: str | None) -> Release | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def graphs_inside_budget(release: Release | None) -> bool:
+def graphs_inside_budget(release: Release | None, *, second_runner: bool) -> bool:
     """Whether CUDA graphs are paid from fraction x total; before 0.20 they came on top of it.
 
     vLLM's own log line: "CUDA graph memory profiling is enabled (default since v0.21.0)"; a log of
-    0.20.2 has it already, one of 0.19.2rc1 does not.
+    0.20.2 has it already, one of 0.19.2rc1 does not. The second model runner left them out again:
+    its `profile_cudagraph_memory` returns 0 in 0.26 to 0.28 (v1/worker/gpu/model_runner.py;
+    https://github.com/vllm-project/vllm/issues/49224), and measures since 0.29. Starts of 0.26.0
+    have a cache that is larger by the graphs (docs/memory-accuracy.md).
     """
-    return release is None or release >= (0, 20)
+    if release is None:
+        return True
+    return release >= (0, 20) and not (second_runner and (0, 26) <= release < (0, 29))
 
 
 def captures_both(release: Release | None) -> bool:
@@ -109,3 +114,30 @@ def compiles(release: Release | None, *, enforce_eager: bool) -> bool:
     V1, the default since 0.8, compiles unless it is told to run eagerly.
     """
     return not enforce_eager and (release is None or release >= (0, 8))
+
+
+def splits_large_blocks(release: Release | None) -> bool:
+    """Whether the allocator cuts blocks above 20 MiB to size while weights are loaded.
+
+    No longer since 0.26 at the latest (v1/worker/gpu_worker.py, _scoped_allocator_max_split):
+    Qwen2.5-7B took 14.25 GiB before, 14.29 in 0.26.0.
+    """
+    return release is not None and release < (0, 26)
+
+
+def unpacks_awq(release: Release | None) -> bool:
+    """Whether AWQ weights are unpacked to 32 bit on the GPU to bring them into another order.
+
+    In 0.26 and 0.33 (quantization/auto_awq.py, _convert_awq_to_standard_format); a repacking kernel
+    did it before.
+    """
+    return release is None or release >= (0, 26)
+
+
+def copies_embedding(release: Release | None, *, enforce_eager: bool) -> bool:
+    """Whether a first start, whose kernels are not in the compile cache, holds the table twice.
+
+    Seen with 0.26.0 and torch 2.11: while a compiled kernel that reads the embedding is tuned, it
+    gets a table of random numbers (docs/memory-accuracy.md). Logs of older releases do not show it.
+    """
+    return not enforce_eager and (release is None or release >= (0, 26))

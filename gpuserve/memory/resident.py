@@ -11,7 +11,12 @@ from gpuserve.memory.architecture import Architecture
 from gpuserve.memory.engineargs import Lora
 from gpuserve.memory.layers import Attention, Experts, Latent, Mlp
 from gpuserve.memory.quantization import Quantization
-from gpuserve.memory.release import Release, absorbs_output
+from gpuserve.memory.release import (
+    Release,
+    absorbs_output,
+    splits_large_blocks,
+    unpacks_awq,
+)
 from gpuserve.memory.weights import Matrix, matrices
 from gpuserve.units import MIB
 
@@ -22,6 +27,10 @@ from gpuserve.units import MIB
 _LARGE_BYTES = 10 * MIB
 _ROUND_BYTES = 2 * MIB
 _SPLIT_BYTES = MIB
+# While weights are loaded newer releases leave larger blocks whole (max_split_size_mb=20).
+_WHOLE_BYTES = 20 * MIB
+_AWQ_METHODS = frozenset({"awq", "auto_awq", "awq_marlin"})
+_INT32_BYTES = 4
 _MOST_ROTARY_LEN = 1 << 21  # a config may claim any length
 
 
@@ -34,12 +43,20 @@ def resident_bytes(
     quantization: Quantization | None = None,
     lora: Lora | None = None,
     release: Release | None = None,
+    hopper: bool = False,
 ) -> int:
-    """Return what lies beside the weights of the fullest rank once the model is loaded."""
+    """Return what lies beside the weights of the fullest rank once the model is loaded.
+
+    `hopper`: on a card of compute capability 9.0, whose kernels keep zero points in 16 bit.
+    """
     quant = arch.quantization or quantization
     tp = tensor_parallel_size
+    whole = not splits_large_blocks(release)
     slack = max(
-        sum(_rounding(m, arch, quant) for m in stage)
+        sum(
+            _rounding(m, arch, quant, whole=whole) + _zero_points(m, quant, hopper=hopper)
+            for m in stage
+        )
         for stage in matrices(arch, tp, pipeline_parallel_size, quant)
     )
     return (
@@ -60,11 +77,13 @@ def loading_peak_bytes(
     quantization: Quantization | None = None,
     release: Release | None = None,
 ) -> int:
-    """Return the most that a rank holds while it loads, at least *steady_bytes*.
+    """Return the most that a rank must have while it loads, at least *steady_bytes*.
 
     Kernels repack a quantized layer at a time (Marlin, MXFP4), so the largest layer is there
-    twice. Quantizing on load went through the whole 16-bit model before 0.15; since then layers
-    are quantized one by one (model_executor/model_loader/reload/layerwise.py in 0.33).
+    twice. AWQ is unpacked to 32 bit, a matrix at a time, and that copied once: where there is more
+    room PyTorch takes more and keeps it until the weights are loaded (deepseek-coder-33b, 17.4 GiB:
+    23.0 GiB on an idle H100). Quantizing on load went through the whole 16-bit model before 0.15;
+    since then layers are quantized one by one (model_loader/reload/layerwise.py in 0.33).
     """
     quant = arch.quantization or quantization
     if quant is None:
@@ -73,20 +92,31 @@ def loading_peak_bytes(
     if quant.on_load and release is not None and release < (0, 15):
         return max(steady_bytes, *(_total(stage, arch, None) for stage in plain))
     packed = None if quant.on_load else quant
+    unpacks = quant.method in _AWQ_METHODS and unpacks_awq(release)
     sizes: dict[int, float] = {}
+    unpacked = 0.0
     for stage in plain:
         for matrix in stage:
             if matrix.layer is not None:
+                if unpacks and _packed_linear(matrix, quant):
+                    unpacked = max(unpacked, 2 * matrix.weights * _INT32_BYTES)
                 size = matrix.size_bytes(arch, packed)
                 sizes[matrix.layer] = sizes.get(matrix.layer, 0.0) + size
-    return steady_bytes + math.ceil(max(sizes.values()))
+    return steady_bytes + math.ceil(max(unpacked, *sizes.values()))
+
+
+def _packed_linear(matrix: Matrix, quant: Quantization) -> bool:
+    """Whether *matrix* is of a linear layer in 4 bit; experts have kernels of their own."""
+    return not matrix.plain and matrix.part != "experts" and not quant.keeps(matrix.part)
 
 
 def _total(stage: list[Matrix], arch: Architecture, quant: Quantization | None) -> int:
     return math.ceil(sum(m.size_bytes(arch, quant) for m in stage))
 
 
-def _rounding(matrix: Matrix, arch: Architecture, quant: Quantization | None) -> int:
+def _rounding(
+    matrix: Matrix, arch: Architecture, quant: Quantization | None, *, whole: bool
+) -> int:
     size = matrix.weights * arch.param_bytes
     if quant is not None and not matrix.plain and not quant.keeps(matrix.part):
         size = matrix.weights * quant.bits / 8  # scales are tensors of their own
@@ -94,7 +124,27 @@ def _rounding(matrix: Matrix, arch: Architecture, quant: Quantization | None) ->
     if size < _LARGE_BYTES:
         return 0
     left = -size % _ROUND_BYTES
-    return left if left <= _SPLIT_BYTES else 0
+    return left if left <= _SPLIT_BYTES or (whole and size >= _WHOLE_BYTES) else 0
+
+
+def _zero_points(matrix: Matrix, quant: Quantization | None, *, hopper: bool) -> int:
+    """Zero points in 16 bit, multiplied by their scales, instead of 4 bit.
+
+    Machete, the kernel for 4-bit weights on compute capability 9.0, wants them so
+    (model_executor/kernels/linear/mixed_precision/machete.py, transform_w_zp): deepseek-coder-33b
+    in AWQ takes 17.36 GiB on an H100. GPTQ's are implied by its kernels, experts have others.
+    """
+    if (
+        not hopper
+        or quant is None
+        or quant.bits != 4
+        or quant.group_size is None
+        or not quant.zero_points
+        or quant.method not in _AWQ_METHODS | {"compressed-tensors"}
+        or not _packed_linear(matrix, quant)
+    ):
+        return 0
+    return int(matrix.weights / quant.group_size * (16 - quant.bits) / 8)
 
 
 def _rotary(arch: Architecture) -> int:

@@ -125,7 +125,7 @@ def known_of(row: Startup) -> Known:
     )
     return Known(
         spec=spec,
-        facts=replace(facts, release=release),
+        facts=replace(facts, release=release, hopper=_hopper(row)),
         release=release,
         total_bytes=total,
         fraction=fraction,
@@ -163,6 +163,10 @@ def _total(row: Startup) -> int | None:
         if card is not None:
             return card.total_bytes
     return None
+
+
+def _hopper(row: Startup) -> bool:
+    return any(name in (row.gpu_type or "") for name in ("H100", "H200"))
 
 
 def _facts(row: Startup) -> ModelFacts:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.accuracy.counts import load_counts
+from scripts.accuracy.owncard import section
 from scripts.accuracy.predict import TERMS, Prediction, pairs, predictions
 from scripts.accuracy.report import REASONS, summary
 from scripts.accuracy.startups import Startup
@@ -44,6 +45,7 @@ def _lines(rows: list[Startup], more: list[Startup]) -> Iterator[str]:
     yield from _failed(rows, found)
     made = predictions(rows)
     yield from _counts()
+    yield from section()
     yield "\n## Every start\n"
     yield from _starts(made)
     unnamed = found["without_model"]

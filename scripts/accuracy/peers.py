@@ -46,7 +46,11 @@ def _by_bits(one: Prediction) -> float:
 
 
 def _checkpoint(one: Prediction) -> float:
-    return one.engine.weights / GIB
+    from gpuserve.memory.engine import rank_weights_bytes
+
+    known = one.known
+    assert known.facts.architecture is not None  # predictions() keeps no other
+    return rank_weights_bytes(known.spec, known.facts, known.facts.architecture) / GIB
 
 
 def _by_hidden(one: Prediction) -> float:

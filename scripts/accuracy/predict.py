@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from gpuserve.memory.activation import CUDA_CONTEXT_BYTES
 from gpuserve.memory.assess import assess
-from gpuserve.memory.engine import Engine, resolve
-from gpuserve.memory.resident import resident_bytes
+from gpuserve.memory.engine import Engine, context_bytes, resolve
 from gpuserve.profile.spec import Profile, ServerSpec
 from gpuserve.readings import Host, Machine
 from gpuserve.units import GIB
@@ -45,22 +43,12 @@ class Prediction:
     @property
     def weights_gib(self) -> float:
         """As vLLM counts: the tensors, and what loading leaves beside them."""
-        spec = self.known.spec
-        arch = self.known.facts.architecture
-        beside = 0
-        if arch is not None:
-            beside = resident_bytes(
-                arch,
-                tensor_parallel_size=spec.tensor_parallel_size,
-                pipeline_parallel_size=spec.pipeline_parallel_size,
-                release=self.known.release,
-            )
-        return (self.engine.weights + beside) / GIB
+        return self.engine.weights / GIB
 
     @property
     def graphs_gib(self) -> float:
         """CUDA graphs, whether they are inside the budget of that release or on top of it."""
-        outside = self.engine.context - CUDA_CONTEXT_BYTES
+        outside = self.engine.context - context_bytes(self.known.facts)
         return (self.engine.graphs + outside) / GIB
 
     @property
@@ -172,8 +160,7 @@ def _non_torch(one: Prediction) -> _Both:
         actual = row.consumed_gib - row.weights_gib
     if actual is None:
         return None
-    beside = one.weights_gib - one.engine.weights / GIB
-    return one.engine.non_torch / GIB - beside, actual
+    return one.engine.non_torch / GIB, actual
 
 
 _TERMS = {

@@ -287,7 +287,7 @@ def test_people_get_a_bar_a_table_and_the_arithmetic(
     assert f"{profile}: fits" in text
     assert "[########" in text
     assert "57,344 B per token" in text
-    assert "14.19 GiB" in text
+    assert "14.29 GiB" in text
     assert "\x1b" not in text
 
 

@@ -48,3 +48,16 @@ def test_what_an_engine_holds_stands_beside_what_was_predicted() -> None:
 
 def test_nothing_is_told_of_an_engine_that_said_nothing() -> None:
     assert not any(line.startswith("memory of") for line in lines(status({})))
+
+
+def test_graphs_that_the_release_does_not_pay_from_the_budget_are_called_so() -> None:
+    model = status({})["models"][0]
+    model["memory"] = {
+        "actual": {"cuda_graph_bytes": GIB // 4, "non_torch_bytes": GIB // 2},
+        "predicted": {"cuda_graph_bytes": 0, "non_torch_bytes": GIB // 4},
+    }
+    (line,) = [x for x in lines({**status({}), "models": [model]}) if x.startswith("memory of")]
+    assert line == (
+        "memory of coder: CUDA graphs 0.25 GiB (planned outside of the budget), "
+        "libraries 0.50 GiB (predicted 0.25 GiB)"
+    )

@@ -139,12 +139,12 @@ def test_a_demand_that_is_too_large_names_the_changes_that_fit() -> None:
     assert report.verdict == "does_not_fit"
     (problem,) = [p for p in report.problems if not p.warning]
     assert problem.hint is not None
-    assert "demand.context_tokens = 15360 instead of 32768" in problem.hint
+    assert "demand.context_tokens = 14336 instead of 32768" in problem.hint
     assert "demand.concurrency = 3 instead of 8" in problem.hint
     assert 'kv_cache_dtype = "fp8"' not in problem.hint
-    smaller = model("a", demand=Demand(context_tokens=15360, concurrency=8))
+    smaller = model("a", demand=Demand(context_tokens=14336, concurrency=8))
     assert not assessed(profile(smaller), {"a": QWEN_7B}, machine(card(22.03))).shortfalls
-    larger = model("a", demand=Demand(context_tokens=15360 + 1024, concurrency=8))
+    larger = model("a", demand=Demand(context_tokens=14336 + 1024, concurrency=8))
     assert assessed(profile(larger), {"a": QWEN_7B}, machine(card(22.03))).shortfalls
 
 
@@ -154,7 +154,7 @@ def test_a_fraction_too_small_for_one_request_names_the_size_that_holds_it() -> 
     assert report.verdict == "does_not_fit"
     (problem,) = [p for p in report.problems if not p.warning]
     assert problem.hint is not None
-    assert 'memory = "16.6 GiB"' in problem.hint
+    assert 'memory = "16.7 GiB"' in problem.hint
 
 
 @pytest.mark.parametrize(
