@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpuserve.memory.configdoubts import (
+    guesses,
+    refuse_contradictions,
+    refuse_uneven_heads,
+    refuse_wrong_kinds,
+)
 from gpuserve.memory.confignumbers import count, flag, number, optional_number
 from gpuserve.memory.layers import Attention, Experts, Layer, Mlp
 from gpuserve.memory.quantization import Quantization, read_quantization
@@ -60,6 +66,7 @@ _UNGATED_TYPES = frozenset(
     | {"starcoder2", "codegen", "bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"}
 )
 _NORMED_HEADS = {"qwen3", "qwen3_moe", "gemma3_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
+_FAMILIAR_TYPES = _BIASED_HEADS | _UNGATED_TYPES | _NORMED_HEADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +83,8 @@ class Architecture:
     `stack` holds the layers one by one where they differ or are not of the usual kind; without
     it every layer is alike, as the other fields say. `tower` is the vision part. `rotary_len` are
     the positions of the rotary table, `draft_layers` the layers for speculation that the
-    checkpoint brings along (MTP), which vLLM loads only when it is asked to.
+    checkpoint brings along (MTP), which vLLM loads only when it is asked to. `guesses` are
+    sentences about sizes that were counted without being stated.
     """
 
     model_type: str
@@ -105,6 +113,7 @@ class Architecture:
     stack: tuple[Layer, ...] = ()
     tower: VisionTower | None = None
     draft_layers: int = 0
+    guesses: tuple[str, ...] = ()
 
     @property
     def q_width(self) -> int:
@@ -160,7 +169,9 @@ def read_architecture(
     that names the key, when a number is missing, of the wrong type, or absurd.
     """
     text = _text_part(config)
-    model_type = str(text.get("model_type", ""))
+    refuse_contradictions(config, text)
+    model_type = str(text.get("model_type") or "")
+    known = model_type in _KNOWN_TYPES or model_type in KNOWN_STACKS
     layers = number(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers")
     heads = number(text, "num_attention_heads", "n_head", "n_heads")
     hidden = number(text, "hidden_size", "n_embd", "d_model")
@@ -173,6 +184,10 @@ def read_architecture(
         hidden=hidden,
         intermediate=optional_number(text, "intermediate_size", "ffn_dim") or 4 * hidden,
     )
+    if not text.get("kv_lora_rank"):
+        refuse_uneven_heads(heads, basics.kv_heads)
+    if known:
+        refuse_wrong_kinds(text, layers)
     classes = config.get("architectures")
     name = str(classes[0]) if isinstance(classes, list) and classes else ""
     trained, derived = _lengths(text)
@@ -181,7 +196,7 @@ def read_architecture(
     stack = read_stack(text, basics)
     tower = read_tower(config)
     quantization = read_quantization(config, text)
-    known = model_type in _KNOWN_TYPES or model_type in KNOWN_STACKS
+    experts = _experts(text, basics, stack)
     return Architecture(
         model_type=model_type,
         layers=layers,
@@ -200,7 +215,7 @@ def read_architecture(
         derived_len=derived,
         sliding_window=window,
         sliding_layers=sliding,
-        experts=_experts(text, basics, stack),
+        experts=experts,
         quantization=quantization,
         chat_template=chat_template,
         images="vision_config" in config,
@@ -214,6 +229,17 @@ def read_architecture(
         tower=tower,
         draft_layers=count(text, "num_nextn_predict_layers", 100)
         or count(text, "mtp_num_hidden_layers", 100),
+        guesses=tuple(
+            guesses(
+                config,
+                text,
+                known=known or encoder or bool(stack) or model_type in _FAMILIAR_TYPES,
+                kv_heads=basics.kv_heads,
+                head_dim=basics.head_dim,
+                intermediate=basics.intermediate if _has_plain_mlp(text, stack, experts) else None,
+                experts=experts is not None,
+            )
+        ),
     )
 
 
@@ -245,10 +271,14 @@ def _lengths(text: Mapping[str, Any]) -> tuple[int | None, int | None]:
         return trained, trained
     kind = rope.get("rope_type") or rope.get("type") or "default"
     factor = rope.get("factor")
-    if kind in _ROPE_ALREADY_SCALED or not isinstance(factor, int | float) or factor <= 0:
+    if factor is None:
         return trained, trained
-    if not factor <= _LARGEST_ROPE_FACTOR:
-        raise ValueError(f'the rope "factor" is {factor}, more than {_LARGEST_ROPE_FACTOR}')
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        raise ValueError(f'the rope "factor" must be a number, found {factor!r:.60}')
+    if not 0 < factor <= _LARGEST_ROPE_FACTOR:
+        raise ValueError(f'the rope "factor" is {factor}, outside of 0 to {_LARGEST_ROPE_FACTOR}')
+    if kind in _ROPE_ALREADY_SCALED:
+        return trained, trained
     return trained, int(trained * factor)
 
 
@@ -256,7 +286,7 @@ def _sliding(text: Mapping[str, Any], layers: int, model_type: str) -> tuple[int
     """Return the window and how many layers have it; (None, 0) without one."""
     window = optional_number(text, "sliding_window")
     # Qwen2 states a window that `use_sliding_window: false` turns off.
-    if window is None or text.get("use_sliding_window") is False:
+    if window is None or not flag(text, "use_sliding_window", default=True):
         return None, 0
     kinds = text.get("layer_types")
     if isinstance(kinds, list):
@@ -270,6 +300,17 @@ def _sliding(text: Mapping[str, Any], layers: int, model_type: str) -> tuple[int
     # Which layers have it is not said. Of an unknown type none is counted on: a window on every
     # layer would promise more than there is.
     return (window, layers) if model_type in _WINDOW_EVERYWHERE else (None, 0)
+
+
+def _has_plain_mlp(
+    text: Mapping[str, Any], stack: tuple[Layer, ...], experts: Experts | None
+) -> bool:
+    """Whether the width of a plain MLP is the width of anything."""
+    if experts is None or experts.dense_layers or experts.beside:
+        return True
+    if any(isinstance(layer.mlp, Mlp) for layer in stack):
+        return True
+    return not (text.get("moe_intermediate_size") or text.get("expert_ffn_hidden_size"))
 
 
 def _experts(text: Mapping[str, Any], basics: Basics, stack: tuple[Layer, ...]) -> Experts | None:

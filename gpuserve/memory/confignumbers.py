@@ -54,6 +54,10 @@ def count(text: Mapping[str, Any], name: str, limit: int) -> int:
 
 
 def flag(text: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    """Return *name* as true or false, *default* where it is not stated."""
+    """Return *name*, *default* where it is not stated; raises ValueError for what is no bool."""
     value = text.get(name)
-    return default if value is None else bool(value)
+    if value is None:
+        return default
+    if not isinstance(value, bool) and value not in (0, 1):
+        raise ValueError(f'"{name}" must be true or false, found {value!r:.60}')
+    return bool(value)

@@ -40,14 +40,9 @@ class Basics:
     def experts(self, text: Mapping[str, Any]) -> Experts | None:
         """Return the mixture that *text* states, None for a dense model."""
         names = ("num_local_experts", "num_experts", "n_routed_experts")
-        total = next((text[name] for name in names if text.get(name)), None)
-        if total is None:
-            return None
-        wanted = optional_number({"experts": total}, "experts") or 0
+        wanted = next((n for n in (count(text, name, _MOST_EXPERTS) for name in names) if n), 0)
         if wanted < 2:
             return None
-        if wanted > _MOST_EXPERTS:
-            raise ValueError(f"it states {wanted} experts")
         width = optional_number(text, "moe_intermediate_size", "expert_ffn_hidden_size")
         width = width or self.intermediate
         shared = optional_number(
@@ -62,6 +57,8 @@ class Basics:
             "top_k_experts",
             "num_experts_per_token",
         )
+        if active is not None and active > wanted:
+            raise ValueError(f'"num_experts_per_tok" is {active}, of {wanted} experts')
         return Experts(
             count=wanted,
             active=active or 1,

@@ -27,6 +27,7 @@ def validity_problems(
             found += _gpus(f"model[{spec.index}]", spec.gpus, spec, gpus, hidden)
         arch = facts[spec.name].architecture
         if arch is not None:
+            found += _guesses(spec, facts[spec.name], arch)
             found += _length(spec, arch)
             found += _parallel(spec, arch)
         found += _batch(spec)
@@ -73,6 +74,16 @@ def _have(gpus: Sequence[Gpu], hidden: Sequence[int]) -> str:
         every = len(gpus) + len(hidden)
         return f"CUDA_VISIBLE_DEVICES leaves {len(gpus) or 'none'} of {every}{listed}"
     return f"this machine has {len(gpus) or 'none'}{listed}"
+
+
+def _guesses(spec: ModelSpec, facts: ModelFacts, arch: Architecture) -> Iterator[Problem]:
+    for guess in arch.guesses:
+        yield Problem(
+            where=f"model[{spec.index}].model",
+            message=f"{facts.source or spec.model}: {guess}; sizes may be off",
+            hint="after the first start, compare with what `gpuserve status` shows, and `pin` it",
+            warning=True,
+        )
 
 
 def _length(spec: ModelSpec, arch: Architecture) -> Iterator[Problem]:

@@ -192,7 +192,7 @@ def test_a_state_of_mamba_is_its_convolution_and_its_matrix() -> None:
 
 
 def test_a_list_of_layers_that_misses_some_is_refused() -> None:
-    with pytest.raises(ValueError, match='"layer_types" names 1 of 4 layers'):
+    with pytest.raises(ValueError, match='"layer_types" names 1 layers, "num_hidden_layers" is 4'):
         granite(layer_types=["mamba"])
 
 
