@@ -23,6 +23,7 @@ from gpuserve.controller.remembered import Memory
 from gpuserve.keeperconf import engine_program
 from gpuserve.lifecycle.audit import Why, entered
 from gpuserve.lifecycle.backoff import jittered, within_the_hour
+from gpuserve.lifecycle.drift import missing_cache_bytes
 from gpuserve.lifecycle.endings import Ending, classify
 from gpuserve.lifecycle.reasons import because, timeout_reason
 from gpuserve.lifecycle.states import (
@@ -508,6 +509,9 @@ class Replica:
             oom_killer=oomkills.on_whose_account(self._kills, oomkills.read()),
             driver_answers=len(free) == len(devices),
             taken_bytes=max([0, *taken]),
+            missing_cache_bytes=missing_cache_bytes(
+                self.launch.predicted, found.allocated if found else {}
+            ),
         )
 
     def _count_end(self) -> bool:

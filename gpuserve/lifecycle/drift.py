@@ -1,9 +1,10 @@
-"""Whether an engine holds what was planned for it: predicted against actual, after a start."""
+"""Whether an engine holds, or found, what was planned for it."""
 
 from collections.abc import Mapping
 
 from gpuserve.lifecycle.audit import Why
-from gpuserve.units import gib
+from gpuserve.memory.report import Footprint
+from gpuserve.units import GIB, gib
 
 # For plans that state no margin. A choice, not a measurement: less changes nobody's plans.
 TOLERANCE = 0.05
@@ -29,6 +30,18 @@ def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | 
             told.append(f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})")
             figures |= {key: round(found), f"planned_{key}": round(planned)}
     return Why(text="; ".join(told), cause="memory", figures=figures) if told else None
+
+
+def missing_cache_bytes(planned: Footprint | None, allocated: Mapping[str, float]) -> int:
+    """Return by how much the cache that an engine's log names is below the plan and its margin.
+
+    0 where the log names none, and where the model's layout is not among the known ones: then it
+    is the plan that is in doubt.
+    """
+    found = allocated.get("kv_cache_gib")
+    if planned is None or planned.estimated or found is None:
+        return 0
+    return max(0, planned.kv_cache_bytes - planned.margin_bytes - round(found * GIB))
 
 
 def _words(key: str, value: float) -> str:

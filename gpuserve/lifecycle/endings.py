@@ -31,7 +31,8 @@ class Ending:
     `error` is the last real error in the engine's log. `oom_killer` says on whose account the
     kernel's OOM killer ended a process meanwhile, None if it did not. `driver_answers` is False
     where the GPUs cannot be read now. `taken_bytes` is how much less is free on its device now
-    than when it was let in: what others have taken.
+    than when it was let in: what others have taken. `missing_cache_bytes` is how much less it found
+    for its KV cache than was planned at the 95th percentile.
     """
 
     starting: bool
@@ -43,6 +44,7 @@ class Ending:
     oom_killer: str | None = None
     driver_answers: bool = True
     taken_bytes: int = 0
+    missing_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +163,21 @@ def classify(ending: Ending) -> Finding:
     if memory and course == "hopeless" and ending.taken_bytes >= _OTHERS_BYTES:
         course = "excused"
         text = f"{how}; others have taken {gib(ending.taken_bytes)} there since it was let in"
+    elif memory and course == "hopeless" and ending.missing_cache_bytes >= _OTHERS_BYTES:
+        # vLLM charges itself with what anybody takes of the GPU while it measures. They may be gone
+        # by now; as the plan may be wrong as well, this counts against the limits.
+        course = "counted"
+        text = (
+            f"{how}; it found {gib(ending.missing_cache_bytes)} less for its cache than planned, "
+            "as where others load something while it measures"
+        )
     if wording.cause == "driver_lost" and not ending.driver_answers:
         course = "excused"
     figures = {**_exit(ending), **_figures(ending.error or "")}
     if memory and ending.taken_bytes:
         figures["taken_by_others_bytes"] = ending.taken_bytes
+    if memory and ending.missing_cache_bytes:
+        figures["missing_cache_bytes"] = ending.missing_cache_bytes
     return Finding(cause=wording.cause, text=text, course=course, figures=figures)
 
 

@@ -57,6 +57,21 @@ def test_memory_is_back_before_the_next_start(gpu_lab: Lab) -> None:
     assert gpu_lab.device.used_bytes("gpu0") == 0
 
 
+def test_an_engine_that_was_charged_for_others_is_tried_again(gpu_lab: Lab) -> None:
+    """Somebody loaded something while it measured, and is gone before anybody looks."""
+    said = [
+        "INFO 11-26 00:38:04 [gpu_worker.py:560] Available KV cache memory: -12.77 GiB",
+        "ValueError: No available memory for the cache blocks. Try increasing",
+    ]
+    gpu_lab.device.knobs("coder", start_exit=1, start_line="\n".join(said))
+    gpu_lab.box.start(wait=False)
+    until(gpu_lab.says(lambda s: s["models"][0]["failures"] == 1), "its first try has failed")
+    gpu_lab.device.knobs("coder")
+    gpu_lab.until_ready()
+    shown = gpu_lab.box.instance.must("events", "coder")
+    assert "less for its cache than planned" in shown
+
+
 def test_who_takes_the_memory_between_stop_and_start_is_named(gpu_lab: Lab) -> None:
     gpu_lab.box.start()
     gpu_lab.box.instance.must("stop", "coder")
