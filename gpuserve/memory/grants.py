@@ -86,7 +86,8 @@ def shortfalls(made: Sequence[Charge], rooms: Mapping[int, Room]) -> tuple[Short
     """Return every need that is not met: a budget below the promise, or a GPU that is full.
 
     On a GPU that is full the smallest engines are charged first, so that what does not fit is
-    named with the least that is missing.
+    named with the least that is missing. What an engine must have while it loads has to be there
+    while all others run: they do when it is restarted.
     """
     found = []
     for charge in made:
@@ -104,20 +105,28 @@ def shortfalls(made: Sequence[Charge], rooms: Mapping[int, Room]) -> tuple[Short
     for index, room in sorted(rooms.items()):
         left = room.available_bytes
         here = [c for c in made if index in c.gpus]
+        spare = max(0, left - sum(_on(charge, index) for charge in here))
         for charge in sorted(here, key=lambda c: (c.reserved_bytes, c.engine.spec.name)):
-            needed = charge.budgets[charge.gpus.index(index)] + charge.engine.context
+            needed = _on(charge, index)
             loading = charge.engine.loading_peak + charge.engine.context
-            if max(needed, loading) > left:
-                found.append(
-                    Shortfall(
-                        model=charge.engine.spec.name,
-                        gpu=index,
-                        needed_bytes=max(needed, loading),
-                        available_bytes=max(0, left),
+            for wanted, there in ((needed, left), (loading, needed + spare)):
+                if wanted > there:
+                    found.append(
+                        Shortfall(
+                            model=charge.engine.spec.name,
+                            gpu=index,
+                            needed_bytes=max(needed, loading),
+                            available_bytes=max(0, min(left, there)),
+                        )
                     )
-                )
+                    break
             left -= needed
     return tuple(found)
+
+
+def _on(charge: Charge, gpu: int) -> int:
+    """What *charge* takes of that GPU: its budget and what is outside of it."""
+    return charge.budgets[charge.gpus.index(gpu)] + charge.engine.context
 
 
 def _rounding(charge: Charge, needed: int) -> int:

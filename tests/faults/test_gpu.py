@@ -67,7 +67,7 @@ def test_an_engine_that_was_charged_for_others_is_tried_again(gpu_lab: Lab) -> N
     gpu_lab.box.start(wait=False)
     until(gpu_lab.says(lambda s: s["models"][0]["failures"] == 1), "its first try has failed")
     gpu_lab.device.knobs("coder")
-    gpu_lab.until_ready()
+    gpu_lab.until_ready("coder")
     shown = gpu_lab.box.instance.must("events", "coder")
     assert "less for its cache than planned" in shown
 

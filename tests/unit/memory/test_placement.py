@@ -324,3 +324,18 @@ def test_a_model_is_put_onto_a_card_that_can_run_it() -> None:
     # Where nothing else is there, the problem is told of the card that is.
     alone = assessed(profile(spec), {"a": awq(QWEN_7B)}, machine(old))
     assert grant_of(alone, "a").gpus == (0,)
+
+
+def test_what_loading_needs_must_be_there_while_the_others_run() -> None:
+    """AWQ is unpacked while it loads: 3.9 GiB of Mistral need 4.8 then."""
+    awq_model = model("a", memory_bytes=round(5.15 * GIB), max_model_len=1024, max_num_seqs=8)
+    models = {"a": awq(MISTRAL), "b": QWEN_7B}
+    full = model("b", memory_bytes=round(16.85 * GIB), max_model_len=2048)
+    report = assessed(profile(awq_model, full), models, machine(card(22.03)))
+    assert report.verdict == "does_not_fit"
+    (short,) = report.shortfalls
+    assert short.model == "a"
+    assert short.needed_bytes / GIB == pytest.approx(5.25, abs=0.02)
+    smaller = replace(full, memory_bytes=round(16.6 * GIB))
+    report = assessed(profile(awq_model, smaller), models, machine(card(22.03)))
+    assert not report.shortfalls
