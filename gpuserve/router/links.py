@@ -136,6 +136,7 @@ class Links:
         self._links: dict[str, Link] = {}
         self._retired: set[Link] = set()
         self._dark_until: dict[str, float] = {}
+        self.any_dark = False  # then no upstream refused not long ago
         self._told: set[str] = set()
         self.tallies: dict[str, Tally] = {}
 
@@ -152,6 +153,7 @@ class Links:
 
     def darken(self, name: str, why: str) -> None:
         """Pass over the upstream *name* for DARK_S; said once until it answers again."""
+        self.any_dark = True
         self._dark_until[name] = asyncio.get_running_loop().time() + DARK_S
         if name not in self._told:
             self._told.add(name)
@@ -163,11 +165,6 @@ class Links:
             self._told.discard(name)
             _log.warning("%s takes connections again", name)
 
-    @property
-    def any_dark(self) -> bool:
-        """Whether an upstream refused not long ago; False is sure."""
-        return bool(self._dark_until)
-
     def load(self) -> dict[str, int]:
         """Return how many requests of this process each upstream has in flight."""
         return {name: tally.in_flight for name, tally in self.tallies.items()}
@@ -178,6 +175,7 @@ class Links:
             return frozenset()
         now = asyncio.get_running_loop().time()
         self._dark_until = {n: t for n, t in self._dark_until.items() if t > now}
+        self.any_dark = bool(self._dark_until)
         return frozenset(self._dark_until)
 
     async def forget(self, table: RoutingTable) -> None:

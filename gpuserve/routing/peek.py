@@ -41,16 +41,18 @@ def model_in(raw: bytes, start: int = 0) -> str | None:
 def name_in(raw: bytes, start: int = 0) -> tuple[int, int] | None:
     """Return where that name, which is printable ASCII, begins and ends; None is doubt."""
     look = find if len(raw) >= LONG_BYTES else bytes.find
+    # A search for one byte is ten times as fast, and where there is no backslash the last.
+    escape = raw.find(b"\\", start)
+    if escape >= 0 and look(raw, _ESCAPE, escape) >= 0:
+        return None
     found = _AT_FIRST.match(raw, start)
     if found is not None:
-        after = found.end()
-        doubt = look(raw, _TOKEN, after) >= 0 or look(raw, _ESCAPE, after) >= 0
-        return None if doubt else found.span(1)
+        return found.span(1) if look(raw, _TOKEN, found.end()) < 0 else None
     at = look(raw, _TOKEN, start)
     if at < 0 or raw[at - 1] == 92:
         return None
     found = _VALUE.match(raw, at + 7)
-    if found is None or look(raw, _TOKEN, at + 7) >= 0 or look(raw, _ESCAPE, start) >= 0:
+    if found is None or look(raw, _TOKEN, found.end()) >= 0:
         return None
     # With a NUL, parsers take it for UTF-16 or UTF-32 (json.detect_encoding).
     if (raw[start] != 123 and _OPEN.match(raw, start) is None) or not raw[start + 1]:

@@ -134,6 +134,9 @@ class Client(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Take requests from the beginning of *data*, until one keeps us waiting."""
+        carrier = self._carrier
+        exchange = self._exchange
+        bodies = carrier.bodies
         while data and self._phase == _HEAD:
             template = self._template
             head = template.read(data) if template is not None else None
@@ -150,11 +153,18 @@ class Client(asyncio.Protocol):
                     return
                 ahead = data[total:]
                 data = data[:total]
-            if self._hold(total, head):
-                self._phase = _ANSWER
-                self.deadline = 0
-                self._begun = False
-                self._exchange.begin(head, data)
+            held = bodies.held_bytes + total
+            most = carrier.tables.limits
+            if held > most.max_buffered_bytes or total > most.max_body_bytes:
+                if not self._hold(total, head):
+                    return
+            else:  # the same, without the call
+                bodies.held_bytes = held
+                exchange.held_bytes = total
+            self._phase = _ANSWER
+            self.deadline = 0
+            self._begun = False
+            exchange.begin(head, data)
             data = ahead
         if data:
             self._keep_ahead(data)

@@ -109,11 +109,11 @@ class Exchange:
         given = head.request_id
         self._id_line = shared.id_line() if given is None else _ID + given
         way = shared.decide(head.path, data, head.size)
-        if isinstance(way, Way):
-            shared.counts.decision_s.observe(perf_counter() - began)
-            self._go(way)
-        else:
+        if not isinstance(way, Way):
             self._undecided(way)
+            return
+        shared.counts.decision_s.observe(perf_counter() - began)
+        self._go(way)
 
     def _undecided(self, refusal: Refusal | None) -> None:
         if refusal is not None:
