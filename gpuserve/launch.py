@@ -5,7 +5,7 @@ variables as in vllm/envs.py. What the memory plan rests on is always written, s
 was charged is what vLLM takes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -20,6 +20,7 @@ from gpuserve.readings import Gpu
 # Longer than a router keeps an idle connection, so that the engine is never the one that
 # closes a connection at the moment of the next request.
 _KEEP_ALIVE_S = 75
+_KEEP_ALIVE = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,16 @@ def served_names(argv: Sequence[str]) -> tuple[str, ...]:
         at = argv.index("--served-model-name") + 1
         names.extend(takewhile(lambda word: not word.startswith("-"), argv[at:]))
     return tuple(names)
+
+
+def keepalive_s(env: Iterable[tuple[str, str]]) -> float | None:
+    """Return for how long an engine started with *env* keeps an idle connection.
+
+    None where that is not told. vLLM hands the variable to uvicorn as `timeout_keep_alive`
+    (vllm/entrypoints/launchers/api_server/entry.py, 0.32).
+    """
+    said = dict(env).get(_KEEP_ALIVE, "")
+    return float(said) if said.isdecimal() else None
 
 
 def capabilities_of(spec: ModelSpec, grant: Grant, arch: Architecture | None) -> Capabilities:
@@ -163,7 +174,7 @@ def _environment(
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_COLOR": "0",
         "NO_COLOR": "1",
-        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(_KEEP_ALIVE_S),
+        _KEEP_ALIVE: str(_KEEP_ALIVE_S),
     }
     if grant.gpu_memory_utilization is not None:
         # CUDA's own order is fastest first, NVML's and ours is by PCI bus.

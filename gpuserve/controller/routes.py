@@ -11,7 +11,7 @@ from gpuserve.controller.remembered import Memory
 from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.status import memory_status
-from gpuserve.launch import served_names
+from gpuserve.launch import keepalive_s, served_names
 from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
 from gpuserve.routing.table import EXTERNAL, EngineWord, Figure, RoutingTable, table_of
@@ -80,6 +80,7 @@ class Routes:
             retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
             # As it runs: names that the profile got since are put into bodies.
             served_names=served_names(replica.launch.argv),
+            keepalive_s=keepalive_s(replica.launch.env),
             figures=tuple(
                 Figure(kind=kind, name=name, value=value)
                 for kind, figures in memory_status(replica).items()

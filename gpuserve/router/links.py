@@ -1,8 +1,8 @@
 """Connections to the upstreams, what went over them, and which of them refuse.
 
-An idle connection is given up after less time than vLLM keeps it (5 s,
-VLLM_HTTP_TIMEOUT_KEEP_ALIVE), and a request that meets one just closed is sent once more on a
-fresh connection: the engine never read it (https://github.com/vllm-project/vllm/issues/18472).
+An idle connection is given up after less time than the server keeps it, and a request that meets
+one just closed is sent once more on a fresh connection: the engine never read it
+(https://github.com/vllm-project/vllm/issues/18472).
 """
 
 import asyncio
@@ -21,7 +21,10 @@ from yarl import URL
 
 from gpuserve.routing.table import RoutingTable, Upstream
 
-KEEPALIVE_S = 3.5
+# What servers keep an idle connection for who do not say: vLLM's and uvicorn's default
+# (vllm/envs.py, VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 0.32), and of which we keep it this part.
+_USUAL_S = 5.0
+_PART = 0.7
 CONNECT_TIMEOUT_S = 3.0
 # How long an upstream that refused a connection is passed over.
 DARK_S = 1.0
@@ -31,6 +34,12 @@ _ONE_WRITE_BYTES = 1 << 20
 _NO_HEADERS_OF_ITS_OWN = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 _log = logging.getLogger("gpuserve.router")
+
+
+def keep_s(upstream: Upstream) -> float:
+    """Return for how long an idle connection to *upstream* is kept."""
+    told = upstream.keepalive_s
+    return _PART * (_USUAL_S if told is None else told)
 
 
 class Refused(Exception):
@@ -63,7 +72,7 @@ class Link:
 
     def __init__(self, upstream: Upstream, tally: Tally) -> None:
         self.name = upstream.name
-        self.address = (upstream.url, upstream.socket)
+        self.address = _address(upstream)
         self.tally = tally
         self.in_flight = 0
         self._base = upstream.url.rstrip("/")
@@ -143,7 +152,7 @@ class Links:
     def to(self, upstream: Upstream) -> Link:
         """Return the link to *upstream*, new where its address changed."""
         link = self._links.get(upstream.name)
-        if link is not None and link.address == (upstream.url, upstream.socket):
+        if link is not None and link.address == _address(upstream):
             return link
         if link is not None:
             self._retired.add(link)
@@ -191,6 +200,10 @@ class Links:
         await _close([*self._links.values(), *self._retired])
 
 
+def _address(upstream: Upstream) -> tuple[str, str | None, float | None]:
+    return upstream.url, upstream.socket, upstream.keepalive_s
+
+
 async def _close(links: Iterable[Link]) -> None:
     for link in links:
         await link.close()
@@ -209,7 +222,7 @@ class _Receiver(ResponseHandler):
 def _session(upstream: Upstream, *, keep: bool) -> aiohttp.ClientSession:
     options: dict[str, Any] = {"limit": 0, "force_close": not keep}
     if keep:
-        options["keepalive_timeout"] = KEEPALIVE_S
+        options["keepalive_timeout"] = keep_s(upstream)
     connector: aiohttp.BaseConnector
     if upstream.socket is not None:
         connector = aiohttp.UnixConnector(upstream.socket, **options)

@@ -36,8 +36,9 @@ class Upstream:
     base URL; where `socket` is set, requests go over that Unix socket instead and `url` only
     supplies the Host header. `routable` is the controller's word; `state` and `reason` say
     why not ("Starting", "loading weights"), `retry_after_s` when to try again. `served_names` are
-    those that the server itself answers to: a body with another name is changed. `figures` are
-    what it was planned to take and what it took.
+    those that the server itself answers to: a body with another name is changed. `keepalive_s` is
+    for how long it keeps an idle connection, None where nobody knows. `figures` are what it was
+    planned to take and what it took.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Upstream:
     reason: str | None = None
     retry_after_s: float | None = None
     served_names: tuple[str, ...] = ()
+    keepalive_s: float | None = None
     capabilities: Capabilities = Capabilities()
     figures: tuple[Figure, ...] = ()
 
@@ -161,6 +163,7 @@ class EngineWord:
     reason: str | None = None
     retry_after_s: float | None = None
     served_names: tuple[str, ...] = ()
+    keepalive_s: float | None = None
     figures: tuple[Figure, ...] = ()
 
 
@@ -251,6 +254,7 @@ def _engine(launch: Launch, word: EngineWord) -> Upstream:
         reason=word.reason,
         retry_after_s=word.retry_after_s,
         served_names=word.served_names,
+        keepalive_s=word.keepalive_s,
         capabilities=launch.capabilities,
         figures=word.figures,
     )

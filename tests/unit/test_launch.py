@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuserve.controller.policies import waiter_of
-from gpuserve.launch import served_names
+from gpuserve.launch import keepalive_s, served_names
 from gpuserve.memory.engine import ModelFacts
 from gpuserve.memory.fraction import charged_bytes
 from gpuserve.plan import Launch
@@ -75,6 +75,8 @@ def test_names_end_with_the_automatic_one_only_where_routing_leads() -> None:
     assert routed.argv[at + 1 : at + 4] == ("coder", "deepseek", "auto")
     assert served_names(routed.argv) == ("coder", "deepseek", "auto")
     assert served_names(("vllm", "serve", "m")) == ()
+    assert keepalive_s(routed.env) == 75
+    assert keepalive_s([("VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "soon")]) is None
     alone = launched(spec)
     assert served_names(alone.argv) == ("coder", "deepseek")
     at = alone.argv.index("--served-model-name")

@@ -8,18 +8,22 @@ from urllib.parse import urlsplit
 
 from gpuserve.router.answerhead import AnswerHeads
 from gpuserve.router.fast.line import Line
-from gpuserve.router.links import CONNECT_TIMEOUT_S, Tally
+from gpuserve.router.links import CONNECT_TIMEOUT_S, Tally, keep_s
 from gpuserve.routing.table import Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where an upstream listens: a Unix socket, or a host and port; `host_line` names it."""
+    """Where an upstream listens: a Unix socket, or a host and port; `host_line` names it.
+
+    `keep_s` is for how long a connection may be idle.
+    """
 
     socket: str | None
     host: str
     port: int
     host_line: bytes
+    keep_s: float
 
 
 class Caller(Protocol):
@@ -43,6 +47,7 @@ def address_of(upstream: Upstream) -> Address | None:
         host=parts.hostname or "",
         port=parts.port or 80,
         host_line=b"Host: " + parts.netloc.encode("ascii", "replace") + b"\r\n",
+        keep_s=keep_s(upstream),
     )
 
 
@@ -101,9 +106,9 @@ class Pool:
         self.tally.dialled += 1
         caller.dialled(line)
 
-    def sweep(self, keep_s: float) -> None:
-        """Close what has been idle for *keep_s*, or was dialled for somebody who left."""
-        before = self._now() - keep_s
+    def sweep(self, ahead_s: float) -> None:
+        """Close what will have been idle for too long in *ahead_s*."""
+        before = self._now() - (self.address.keep_s - ahead_s)
         for line in [x for x in self._lines if x.client is None and x.idle_since <= before]:
             line.transport.abort()
 

@@ -14,7 +14,7 @@ from gpuserve.router.fast.client import Client
 from gpuserve.router.fast.ways import Ways
 from gpuserve.router.head import Template
 from gpuserve.router.limits import Bodies
-from gpuserve.router.links import KEEPALIVE_S, Links
+from gpuserve.router.links import Links
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
 
@@ -72,7 +72,7 @@ class FastServer:
             self.now += 1
             for client in [c for c in self._clients if 0 < c.deadline <= self.now]:
                 client.sweep()
-            self._ways.sweep(KEEPALIVE_S - _SWEEP_S)
+            self._ways.sweep(_SWEEP_S)
             await asyncio.sleep(_SWEEP_S)
 
     async def drain(self) -> None:

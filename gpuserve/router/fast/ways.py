@@ -98,7 +98,7 @@ class Ways:
         self._table: RoutingTable | None = None
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
-        self._addresses: dict[tuple[str, str | None], Address | None] = {}
+        self._addresses: dict[tuple[str, str | None, float | None], Address | None] = {}
         self._lanes: dict[tuple[str, ...], Lane] = {}
         self._named: dict[tuple[str, bytes], Way] = {}
         self._by_header = False  # rules look at headers, which are not read here
@@ -159,10 +159,10 @@ class Ways:
             self._named[path, name.encode()] = way
         return way
 
-    def sweep(self, keep_s: float) -> None:
-        """Close connections that have been idle for *keep_s*."""
+    def sweep(self, ahead_s: float) -> None:
+        """Close connections that would have been idle for too long in *ahead_s*."""
         for pool in (*self._pools.values(), *self._retired):
-            pool.sweep(keep_s)
+            pool.sweep(ahead_s)
 
     def close(self) -> None:
         """Close every connection that is idle."""
@@ -173,7 +173,7 @@ class Ways:
         self._table = table
         self._named.clear()
         self._lanes.clear()
-        places = {(upstream.url, upstream.socket) for upstream in table.upstreams}
+        places = {(u.url, u.socket, u.keepalive_s) for u in table.upstreams}
         self._addresses = {p: a for p, a in self._addresses.items() if p in places}
         self._by_header = any(rule.header for rule in table.routing.rules)
         names = {upstream.name for upstream in table.upstreams}
@@ -195,7 +195,7 @@ class Ways:
         return lane
 
     def _pool(self, upstream: Upstream) -> Pool | None:
-        place = (upstream.url, upstream.socket)
+        place = (upstream.url, upstream.socket, upstream.keepalive_s)
         if place not in self._addresses:
             self._addresses[place] = address_of(upstream)
         address = self._addresses[place]

@@ -325,6 +325,23 @@ async def test_a_client_that_does_not_read_stops_the_upstream(bench: Bench) -> N
     assert bench.far.paused
 
 
+@pytest.mark.parametrize(("told", "kept_s"), [(None, 3), (75.0, 52), (2.0, 1)])
+async def test_an_idle_connection_is_given_up_before_the_engine_does_so(
+    bench: Bench, told: float | None, kept_s: int
+) -> None:
+    (m,) = bench.table.upstreams
+    table = replace(bench.table, generation=2, upstreams=(replace(m, keepalive_s=told),))
+    assert bench.server.tables.take(table)
+    way = bench.server.decide(PATH, BODY, 0)
+    assert isinstance(way, Way)
+    bench.pool = way.lane.pool
+    bench.idle()
+    while not bench.far.aborted:
+        bench.server.now += 1
+        bench.pool.sweep(1.0)
+    assert bench.server.now == kept_s
+
+
 async def test_bytes_that_nobody_asked_for_end_a_kept_connection(bench: Bench) -> None:
     bench.line.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     assert bench.far.aborted
