@@ -1,29 +1,37 @@
 """What is short, in words with figures, and the cheapest changes that would make it fit.
 
-Every change that is proposed was tried: the whole profile fits with it and nothing else.
+Every change that is proposed was tried: the whole profile fits with it and nothing else. Two
+changes together are proposed only where no single one suffices.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 
 from gpuserve.errors import Problem
-from gpuserve.memory.architecture import Architecture
-from gpuserve.memory.engine import Engine, ModelFacts, resolve
+from gpuserve.memory.changes import (
+    KINDS,
+    Box,
+    Holds,
+    Variant,
+    fewer,
+    largest,
+    mildest,
+    mildest_pair,
+)
+from gpuserve.memory.engine import ModelFacts, resolve
 from gpuserve.memory.host import least_host_bytes
-from gpuserve.memory.quantization import Quantization
 from gpuserve.memory.report import FitReport, Shortfall
 from gpuserve.profile.spec import Demand, ModelSpec, Profile
 from gpuserve.units import GIB, gib
 
 Facts = Mapping[str, ModelFacts]
 Fits = Callable[[Profile, Facts], bool]
-# Contexts are proposed in steps of this, as people state them.
-_CONTEXT_STEP = 1024
 _SIZE_STEP = GIB // 10
 # One trial places every model, at some 60 us each (measured): a good second in all. Profiles of
 # ten models, all of them short, stay far below.
 _PLACED_AT_MOST = 20_000
-_AWQ = Quantization(method="awq", bits=4, group_size=128, zero_points=True)
+_PAIRS_AT_MOST = 3
 
 
 def shortfall_problems(
@@ -121,70 +129,56 @@ def _changes(
     report: FitReport,
     fits: Fits,
 ) -> Iterator[str]:
-    cpu = report.device == "cpu"
-    engine = resolve(spec, facts[spec.name], cpu=cpu)
-    if _sized(spec):
-        least = least_host_bytes(engine) if cpu else engine.least_bytes + engine.context
-        # All that is left for it, or the little more that its promise needs.
-        for wanted in (short.available_bytes // _SIZE_STEP, -(-least // _SIZE_STEP)):
-            size = wanted * _SIZE_STEP
-            if size >= least and fits(_with(profile, _resized(spec, size)), facts):
-                yield f'memory = "{gib(size, 1)}"'
-                break
-    yield from _shorter(profile, facts, spec, engine.promise_tokens, fits)
-    if spec.demand is not None:
-        yield from _fewer(profile, facts, spec, spec.demand, fits)
-    if spec.kv_cache_dtype in {None, "auto"}:
-        yield from _packed_cache(profile, facts, spec, engine, fits, cpu=cpu)
-    if not cpu:
-        yield from _split(profile, facts, spec, report, fits)
-        yield from _eager(profile, facts, spec, engine, fits)
-    arch = facts[spec.name].architecture
-    if arch is not None and arch.quantization is None:
-        yield from _quantized(profile, facts, spec, arch, engine.weights, fits)
+    """Yield every single change that does, else the mildest pairs of two."""
+    box = Box(cpu=report.device == "cpu", gpus=len(report.gpus))
+    own = facts[spec.name]
+
+    def holds(variant: Variant) -> bool:
+        return fits(_with(profile, variant.spec), {**facts, spec.name: variant.facts})
+
+    singles = list(_resizes(profile, facts, spec, short, fits, cpu=box.cpu))
+    for kind in KINDS:
+        variant = mildest(kind(spec, own, box), holds)
+        if variant is not None:
+            singles.append(variant.words)
+        elif kind is fewer and spec.demand is not None:
+            singles += _fewer_everywhere(profile, facts, spec.demand, fits)
+    yield from singles or _pairs(spec, own, box, holds)
 
 
-def _packed_cache(
-    profile: Profile, facts: Facts, spec: ModelSpec, engine: Engine, fits: Fits, *, cpu: bool
+def _pairs(spec: ModelSpec, facts: ModelFacts, box: Box, holds: Holds) -> Iterator[str]:
+    """Yield the cheapest combinations of two changes, each no larger than it must be."""
+    ladders = [(ladder, kind) for kind in KINDS if (ladder := kind(spec, facts, box)) is not None]
+    pairs = sorted(combinations(ladders, 2), key=lambda pair: pair[0][0].cost + pair[1][0].cost)
+    found = 0
+    for (first, _), (_, second) in pairs:
+        both = mildest_pair(first, second, box, holds)
+        if both is not None:
+            yield " and ".join(variant.words for variant in both)
+            found += 1
+        if found == _PAIRS_AT_MOST:
+            return
+
+
+def _resizes(
+    profile: Profile,
+    facts: Facts,
+    spec: ModelSpec,
+    short: Shortfall,
+    fits: Fits,
+    *,
+    cpu: bool,
 ) -> Iterator[str]:
-    packed = replace(spec, kv_cache_dtype="fp8")
-    if fits(_with(profile, packed), facts):
-        smaller = resolve(packed, facts[spec.name], cpu=cpu).promise_bytes
-        yield (
-            f'kv_cache_dtype = "fp8": {gib(smaller)} of KV cache instead of '
-            f"{gib(engine.promise_bytes)}, where the card and its attention backend read it"
-        )
-
-
-def _split(
-    profile: Profile, facts: Facts, spec: ModelSpec, report: FitReport, fits: Fits
-) -> Iterator[str]:
-    arch = facts[spec.name].architecture
-    if arch is None or spec.gpus is not None or spec.pipeline_parallel_size > 1:
+    """All that is left for a model that states its size, or the little more that it needs."""
+    if not _sized(spec):
         return
-    for ranks in (2, 4, 8):
-        if ranks <= spec.tensor_parallel_size or arch.heads % ranks:
-            continue
-        if ranks > len(report.gpus):
+    engine = resolve(spec, facts[spec.name], cpu=cpu)
+    least = least_host_bytes(engine) if cpu else engine.least_bytes + engine.context
+    for wanted in (short.available_bytes // _SIZE_STEP, -(-least // _SIZE_STEP)):
+        size = wanted * _SIZE_STEP
+        if size >= least and fits(_with(profile, _resized(spec, size)), facts):
+            yield f'memory = "{gib(size, 1)}"'
             return
-        wide = replace(spec, tensor_parallel_size=ranks)
-        if fits(_with(profile, wide), facts):
-            each = resolve(wide, facts[spec.name])
-            yield (
-                f"tensor_parallel_size = {ranks}: {gib(each.least_bytes + each.context)} on each "
-                f"of {ranks} GPUs"
-            )
-            return
-
-
-def _eager(
-    profile: Profile, facts: Facts, spec: ModelSpec, engine: Engine, fits: Fits
-) -> Iterator[str]:
-    if engine.graphs and fits(_with(profile, replace(spec, enforce_eager=True)), facts):
-        yield (
-            f"enforce_eager = true: without CUDA graphs, {gib(engine.graphs)}, and with slower "
-            "answers"
-        )
 
 
 def _sized(spec: ModelSpec) -> bool:
@@ -201,78 +195,22 @@ def _resized(spec: ModelSpec, memory_bytes: int) -> ModelSpec:
     )
 
 
-def _shorter(
-    profile: Profile, facts: Facts, spec: ModelSpec, tokens: int, fits: Fits
-) -> Iterator[str]:
-    def changed(length: int) -> ModelSpec:
-        demand = spec.demand and replace(spec.demand, context_tokens=length)
-        return replace(spec, demand=demand, max_model_len=length)
-
-    most = _largest(
-        (tokens - 1) // _CONTEXT_STEP,
-        lambda n: fits(_with(profile, changed(n * _CONTEXT_STEP)), facts),
-    )
-    if most:
-        name = "demand.context_tokens" if spec.demand else "max_model_len"
-        yield f"{name} = {most * _CONTEXT_STEP} instead of {tokens}"
-
-
-def _fewer(
-    profile: Profile, facts: Facts, spec: ModelSpec, demand: Demand, fits: Fits
-) -> Iterator[str]:
-    most = _largest(
-        demand.concurrency - 1,
-        lambda n: fits(_with(profile, _crowd(spec, demand, n)), facts),
-    )
-    if most:
-        yield f"demand.concurrency = {most} instead of {demand.concurrency}"
-        return
-    together = _largest(demand.concurrency - 1, lambda n: fits(_capped(profile, n), facts))
+def _fewer_everywhere(profile: Profile, facts: Facts, demand: Demand, fits: Fits) -> Iterator[str]:
+    together = largest(demand.concurrency - 1, lambda n: fits(_capped(profile, n), facts))
     if together:
         yield f"demand.concurrency = {together} for every model"
-
-
-def _crowd(spec: ModelSpec, demand: Demand, concurrency: int) -> ModelSpec:
-    return replace(spec, demand=replace(demand, concurrency=concurrency), max_num_seqs=concurrency)
 
 
 def _capped(profile: Profile, concurrency: int) -> Profile:
     models = tuple(
         m
         if m.demand is None or m.demand.concurrency <= concurrency
-        else _crowd(m, m.demand, concurrency)
+        else replace(m, demand=replace(m.demand, concurrency=concurrency), max_num_seqs=concurrency)
         for m in profile.models
     )
     return replace(profile, models=models)
 
 
-def _quantized(
-    profile: Profile,
-    facts: Facts,
-    spec: ModelSpec,
-    arch: Architecture,
-    weights: int,
-    fits: Fits,
-) -> Iterator[str]:
-    packed = ModelFacts(architecture=replace(arch, quantization=_AWQ))
-    other = {**facts, spec.name: packed}
-    if fits(profile, other):
-        smaller = resolve(spec, packed).weights
-        yield f"a 4-bit checkpoint (AWQ): {gib(smaller)} of weights instead of {gib(weights)}"
-
-
 def _with(profile: Profile, spec: ModelSpec) -> Profile:
     models = tuple(spec if m.name == spec.name else m for m in profile.models)
     return replace(profile, models=models)
-
-
-def _largest(most: int, holds: Callable[[int], bool]) -> int:
-    """Return the largest n of 1 to *most* for which *holds*, which is monotone; 0 if none."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -54,6 +54,7 @@ def option_lines(found: Sequence[Option], machine: Machine) -> Iterator[Line]:
         return
     how = " and ".join(chosen.changes) or "as asked"
     yield Line(f"take {found.index(chosen) + 1}: {how}", "bold")
+    yield from _warning_lines([(str(n), o) for n, o in enumerate(found, start=1) if o.fits])
 
 
 def reason_lines(found: Sequence[Option]) -> Iterator[Line]:
@@ -76,13 +77,36 @@ def card_lines(answers: Sequence[CardAnswer]) -> Iterator[Line]:
                 gib(answer.total_bytes),
                 option.verdict,
                 _left(option),
-                " and ".join(option.changes) or "as asked",
+                (" and ".join(option.changes) or "as asked") + (" *" if _warned(option) else ""),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
         yield Line("  ".join(cells).rstrip(), "bold" if number == 0 else "")
+    warned = next((answer for answer in answers if _warned(answer.option)), None)
+    if warned is not None:
+        cards = f"{warned.card}:{warned.count}"
+        yield Line(f'* with warnings, which --gpu tells, such as --gpu "{cards}"', "yellow")
+
+
+def _warned(option: Option) -> bool:
+    return any(problem.warning for problem in option.report.problems)
+
+
+def _warning_lines(named: Sequence[tuple[str, Option]]) -> Iterator[Line]:
+    """Yield each warning once, with the rows that it is about."""
+    about: dict[tuple[str, str | None], list[str]] = {}
+    for name, option in named:
+        for problem in option.report.problems:
+            if problem.warning:
+                names = about.setdefault((problem.message, problem.hint), [])
+                names += [name] if name not in names else []
+    for (message, hint), names in about.items():
+        whose = "all" if len(names) == len(named) > 1 else ", ".join(names)
+        yield Line(f"warning ({whose}): {message}", "yellow")
+        if hint:
+            yield Line(f"  hint: {hint}")
 
 
 def option_json(number: int, option: Option) -> dict[str, Any]:

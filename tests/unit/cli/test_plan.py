@@ -28,6 +28,17 @@ def test_the_arithmetic_the_options_and_the_one_to_take(
     assert "take 2: tensor_parallel_size = 2" in said
 
 
+def test_warnings_stand_below_the_table_with_the_options_that_they_are_about(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["plan", *ASK, "--gpu", "NVIDIA A100 80GB"]) == 0
+    _, _, below = capsys.readouterr().out.partition("take 1: as asked\n")
+    assert "warning (2, 4, 6): GPU 0 (NVIDIA A100 80GB) has compute capability 8.0" in below
+    assert below.count("only FlashInfer reads a fp8 KV cache") == 1
+    assert main(["plan", *ASK, "--gpu", "NVIDIA H100 80GB"]) == 0
+    assert "FlashInfer" not in capsys.readouterr().out
+
+
 def test_json_has_every_option_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *ASK, *L4S, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
