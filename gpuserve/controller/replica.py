@@ -23,7 +23,7 @@ from gpuserve.controller.remembered import Memory
 from gpuserve.keeperconf import engine_program
 from gpuserve.lifecycle.audit import Why, entered
 from gpuserve.lifecycle.backoff import jittered, within_the_hour
-from gpuserve.lifecycle.drift import missing_cache_bytes
+from gpuserve.lifecycle.drift import gained_by_compiling, missing_cache_bytes
 from gpuserve.lifecycle.endings import Ending, classify
 from gpuserve.lifecycle.reasons import because, timeout_reason
 from gpuserve.lifecycle.states import (
@@ -499,6 +499,7 @@ class Replica:
         free = await self._box.free_bytes(devices) if devices else {}
         taken = [self._let_in.get(d, 0) - free[d] for d in devices if d in free]
         number = found.exit_signal if found else None
+        planned, allocated = self.launch.predicted, found.allocated if found else {}
         return Ending(
             starting=isinstance(self.state, Starting),
             exit_code=found.exit_code if found else None,
@@ -509,9 +510,8 @@ class Replica:
             oom_killer=oomkills.on_whose_account(self._kills, oomkills.read()),
             driver_answers=len(free) == len(devices),
             taken_bytes=max([0, *taken]),
-            missing_cache_bytes=missing_cache_bytes(
-                self.launch.predicted, found.allocated if found else {}
-            ),
+            missing_cache_bytes=missing_cache_bytes(planned, allocated),
+            gained_bytes=0 if self.state.failures else gained_by_compiling(planned, allocated),
         )
 
     def _count_end(self) -> bool:

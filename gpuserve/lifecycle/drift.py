@@ -44,6 +44,17 @@ def missing_cache_bytes(planned: Footprint | None, allocated: Mapping[str, float
     return max(0, planned.kv_cache_bytes - planned.margin_bytes - round(found * GIB))
 
 
+def gained_by_compiling(planned: Footprint | None, allocated: Mapping[str, float]) -> int:
+    """Return how much more cache the next start may have, its kernels being compiled now.
+
+    0 where the cache that the log names is no smaller than planned.
+    """
+    found = allocated.get("kv_cache_gib")
+    if planned is None or found is None or round(found * GIB) >= planned.kv_cache_bytes:
+        return 0
+    return planned.first_start_bytes
+
+
 def _words(key: str, value: float) -> str:
     if key == "kv_cache_tokens":
         return f"{value:,.0f} KV tokens"

@@ -32,7 +32,8 @@ class Ending:
     kernel's OOM killer ended a process meanwhile, None if it did not. `driver_answers` is False
     where the GPUs cannot be read now. `taken_bytes` is how much less is free on its device now
     than when it was let in: what others have taken. `missing_cache_bytes` is how much less it found
-    for its KV cache than was planned at the 95th percentile.
+    for its KV cache than was planned at the 95th percentile, `gained_bytes` how much more the next
+    start may have because this one, the first, has compiled its kernels.
     """
 
     starting: bool
@@ -45,6 +46,7 @@ class Ending:
     driver_answers: bool = True
     taken_bytes: int = 0
     missing_cache_bytes: int = 0
+    gained_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,12 @@ def classify(ending: Ending) -> Finding:
         text = (
             f"{how}; it found {gib(ending.missing_cache_bytes)} less for its cache than planned, "
             "as where others load something while it measures"
+        )
+    elif wording.cause == "kv_cache_too_small" and course == "hopeless" and ending.gained_bytes:
+        course = "counted"
+        text = (
+            f"{how}; its kernels are compiled now, so that the next start may have "
+            f"{gib(ending.gained_bytes)} more"
         )
     if wording.cause == "driver_lost" and not ending.driver_answers:
         course = "excused"

@@ -141,6 +141,7 @@ class Engine:
             kv_bytes_per_token=self.kv.bytes_per_token,
             estimated=self.estimated,
             margin_bytes=self.margin_bytes,
+            first_start_bytes=self.first_start,
         )
 
 

@@ -15,7 +15,8 @@ class Footprint:
 
     `context_bytes` lies outside vLLM's own budget (fraction x total); everything else inside.
     `estimated` says that the architecture or a size was not known exactly. `margin_bytes` is how
-    much more it takes at the 95th percentile of the error.
+    much more it takes at the 95th percentile of the error. `first_start_bytes` is how much larger
+    the activation peak of a start without a compile cache is, and its KV cache smaller.
     """
 
     weights_bytes: int
@@ -29,6 +30,7 @@ class Footprint:
     kv_bytes_per_token: int
     estimated: bool = False
     margin_bytes: int = 0
+    first_start_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:

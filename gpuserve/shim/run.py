@@ -162,7 +162,7 @@ class Shim:
         engine = processes.read(self._engine.pid)
         self._status.pid = self._engine.pid
         self._status.pid_start_ticks = engine.start_ticks if engine else 0
-        self._status.phase = "loading"
+        self._status.phase = "importing"
         self._write_status()
         return reader
 

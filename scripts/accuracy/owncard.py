@@ -160,7 +160,8 @@ What these starts corrected, so that the figures above are no test of it:
   tuned. Its cache is smaller by that, and the next start's is larger.
 - Loading AWQ needs more than the weights: the coder took 22.97 GiB on the idle card before 17.36.
 
-`check` plans with the peak of a later start; what a first one takes besides is in the margin.
+`check` plans with the peak of a later start. What a first one takes besides is in the margin, and
+one that fails for it is tried again.
 """
 _HELD = """
 Under load – 40 requests of 2,340 tokens at once – PyTorch keeps what it once needed, and kernels

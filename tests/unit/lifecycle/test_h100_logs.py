@@ -6,13 +6,29 @@ from pathlib import Path
 import pytest
 
 from gpuserve.controller.status import actual
-from gpuserve.lifecycle.drift import missing_cache_bytes
+from gpuserve.lifecycle.drift import gained_by_compiling, missing_cache_bytes
 from gpuserve.lifecycle.endings import Ending, classify
 from gpuserve.lifecycle.logline import ErrorLine, allocation_of, better_error, phase_of
 from gpuserve.memory.report import Footprint
 from gpuserve.units import GIB
 
 LOGS = Path(__file__).parents[2] / "data" / "h100"
+
+
+# Mistral-7B in 16 GiB.
+PLANNED = Footprint(
+    weights_bytes=round(13.5 * GIB),
+    activation_bytes=GIB // 2,
+    cuda_graph_bytes=0,
+    non_torch_bytes=GIB // 4,
+    kv_cache_bytes=3 * GIB // 2,
+    context_bytes=GIB // 2,
+    kv_cache_tokens=12_288,
+    max_concurrency=0.375,
+    kv_bytes_per_token=131_072,
+    estimated=False,
+    margin_bytes=GIB // 2,
+)
 
 
 def lines(name: str) -> list[str]:
@@ -95,30 +111,36 @@ def test_a_refusal_has_its_cause(log: str, cause: str, course: str) -> None:
 
 def test_a_cache_far_below_the_plan_is_tried_again_and_counted() -> None:
     # Another engine was started beside it, and charged to it: -12.77 GiB. Planned were 1.5.
-    planned = Footprint(
-        weights_bytes=round(13.5 * GIB),
-        activation_bytes=GIB // 2,
-        cuda_graph_bytes=0,
-        non_torch_bytes=GIB // 4,
-        kv_cache_bytes=3 * GIB // 2,
-        context_bytes=GIB // 2,
-        kv_cache_tokens=12_288,
-        max_concurrency=0.375,
-        kv_bytes_per_token=131_072,
-        estimated=False,
-        margin_bytes=GIB // 2,
-    )
-    missing = missing_cache_bytes(planned, allocated("charged_for_others.log"))
+    missing = missing_cache_bytes(PLANNED, allocated("charged_for_others.log"))
     assert missing == pytest.approx(13.77 * GIB, abs=1)
     error = last_error("charged_for_others.log")
     found = classify(Ending(starting=True, exit_code=1, error=error, missing_cache_bytes=missing))
     assert (found.cause, found.course) == ("kv_cache_too_small", "counted")
     assert "13.77 GiB less" in found.text
     # A cache that is as small as planned, or a plan that is a guess, says nothing about others.
-    assert missing_cache_bytes(planned, {"kv_cache_gib": 1.1}) == 0
-    assert missing_cache_bytes(replace(planned, estimated=True), {"kv_cache_gib": -12.77}) == 0
-    assert missing_cache_bytes(planned, {}) == 0
+    assert missing_cache_bytes(PLANNED, {"kv_cache_gib": 1.1}) == 0
+    assert missing_cache_bytes(replace(PLANNED, estimated=True), {"kv_cache_gib": -12.77}) == 0
+    assert missing_cache_bytes(PLANNED, {}) == 0
     assert missing_cache_bytes(None, {"kv_cache_gib": -12.77}) == 0
+
+
+def test_a_first_start_that_compiled_is_tried_once_more() -> None:
+    planned = replace(PLANNED, first_start_bytes=2 * GIB // 3)
+    gained = gained_by_compiling(planned, {"kv_cache_gib": 0.9})
+    assert gained == 2 * GIB // 3
+    error = (
+        "ValueError: To serve at least one request with the models's max seq len (8192), (1.0 GiB "
+        "KV cache is needed, which is larger than the available KV cache memory (0.9 GiB)."
+    )
+    ending = Ending(starting=True, exit_code=1, error=error, gained_bytes=gained)
+    found = classify(ending)
+    assert (found.cause, found.course) == ("kv_cache_too_small", "counted")
+    assert "0.67 GiB more" in found.text
+    assert classify(replace(ending, gained_bytes=0)).course == "hopeless"
+    # A cache as large as planned gains nothing, nor does a plan without a compiler.
+    assert gained_by_compiling(planned, {"kv_cache_gib": 1.5}) == 0
+    assert gained_by_compiling(PLANNED, {"kv_cache_gib": 0.9}) == 0
+    assert gained_by_compiling(planned, {}) == 0
 
 
 def test_what_was_tried_and_what_was_free_are_figures() -> None:

@@ -86,6 +86,9 @@ def test_a_first_start_is_part_of_the_margin_and_not_of_the_peak() -> None:
     large, eager = engine(QWEN_7B), engine(QWEN_7B, enforce_eager=True)
     table = QWEN_7B.vocab * QWEN_7B.hidden * 2
     assert large.activation + large.first_start == table + 2 * 2048 * QWEN_7B.hidden * 2
+    footprint = large.footprint(GIB)
+    assert footprint is not None
+    assert footprint.first_start_bytes == large.first_start > GIB // 2
     assert eager.first_start == 0
     assert large.margin_bytes - large.first_start == int(large.weights * 0.011)
     small = engine(replace(QWEN_7B, vocab=32_000))
