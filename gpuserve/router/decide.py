@@ -16,7 +16,8 @@ from gpuserve.routing.table import RoutingTable
 class Asked:
     """A request as far as it decides who answers; `content_type` is "" where there is none.
 
-    `headers` are by name in lower case, `counted_tokens` and `counted_by` as in Need.
+    `headers` are by name in lower case, `counted_tokens` and `counted_by` as in Need. A body with
+    more than `most_objects` is not read.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Asked:
     raw: bytes
     counted_tokens: int | None = None
     counted_by: str | None = None
+    most_objects: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +46,15 @@ class Decided:
 def decide(
     asked: Asked, table: RoutingTable, dark: AbstractSet[str], load: Mapping[str, int]
 ) -> Decided | Refusal:
-    """Return who answers *asked*; *dark* and *load* as for `choose`."""
-    need = need_from(asked.method, asked.path, asked.content_type, asked.raw, asked.headers)
+    """Return who answers *asked*; *dark* and *load* as for `choose`. Raises body.Dense."""
+    need = need_from(
+        asked.method,
+        asked.path,
+        asked.content_type,
+        asked.raw,
+        asked.headers,
+        most_objects=asked.most_objects,
+    )
     if isinstance(need, Refusal):
         return need
     if asked.counted_tokens is not None:
@@ -66,17 +75,20 @@ def need_from(
     content_type: str,
     raw: bytes,
     headers: Mapping[str, str] = NO_HEADERS,
+    *,
+    most_objects: int | None = None,
 ) -> Need | Refusal:
     """Return what the request needs, or a 400 that says what is wrong with its body.
 
     *content_type* is the header, "" where there is none. *headers* are all of them, with names
-    in lower case or looked up whatever the case: rules may ask for any.
+    in lower case or looked up whatever the case: rules may ask for any. Raises body.Dense where
+    the body has more than *most_objects*.
     """
     try:
         if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
             return Need(task="other", model=form_model(raw, content_type))
         if not raw and (method != "POST" or task_of(path) == "other"):
             return Need(task="other")
-        return need_of(path, parse_object(raw), text_bytes(raw), headers)
+        return need_of(path, parse_object(raw, most_objects), text_bytes(raw), headers)
     except BadBody as error:
         return Refusal(status=400, code="invalid_body", message=str(error))

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ from aiohttp import web
 from gpuserve.profile.spec import RoutingSpec
 from gpuserve.router import cors, headers, metrics
 from gpuserve.router.apierrors import Api, api_of, error_response
-from gpuserve.router.aside import Aside, Lost
+from gpuserve.router.aside import ASIDE_BYTES, MOST_OBJECTS, Aside, Lost
 from gpuserve.router.decide import Asked, Decided, decide
 from gpuserve.router.forward import Passage, forward
 from gpuserve.router.intake import Held, check_head, read_body
@@ -19,6 +20,7 @@ from gpuserve.router.limits import Bodies, TurnedAway
 from gpuserve.router.links import Died, Links, Refused
 from gpuserve.router.tablefile import TableFile
 from gpuserve.router.tokens import prompt_tokens
+from gpuserve.routing.body import Dense
 from gpuserve.routing.choose import Refusal
 from gpuserve.routing.listing import model_cards, readiness
 from gpuserve.routing.table import RoutingTable
@@ -187,7 +189,11 @@ class Front:
         load = self._links.load() if table.routing.spill_over is not None else {}
         dark = self._links.dark()
         try:
-            return await self._aside.run(len(asked.raw), decide, asked, table, dark, load)
+            few = replace(asked, most_objects=MOST_OBJECTS)
+            if len(asked.raw) <= ASIDE_BYTES:
+                with suppress(Dense):
+                    return decide(few, table, dark, load)
+            return await self._aside.run(decide, asked, table, dark, load)
         except Lost as error:
             _log.error("%s", error)
             message = "there was no memory to read this body"

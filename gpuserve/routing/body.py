@@ -25,18 +25,25 @@ class BadBody(ValueError):
     """The body is not what an endpoint takes; the message is for the client."""
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+class Dense(Exception):
+    """The body holds more objects than were to be read."""
+
+
+def parse_object(raw: bytes, most_objects: int | None = None) -> dict[str, Any]:
     """Return the JSON object that *raw* holds.
 
-    Raises BadBody when it is not UTF-8, no JSON, no object, nested too deeply, made of brackets
-    mostly, or names a key twice: engines and routers disagree about which of the two counts.
+    Raises Dense when it holds more than *most_objects*, None for any number: an object takes as
+    long to read as hundreds of bytes of text. Raises BadBody when it is not UTF-8, no JSON, no
+    object, nested too deeply, made of brackets mostly, or names a key twice: engines and routers
+    disagree about which of the two counts.
     """
     if not raw or raw.isspace():
         raise BadBody("the body is empty; expected a JSON object")
     if len(raw) > _MOST_BRACKETS and raw.count(b"{") + raw.count(b"[") > _MOST_BRACKETS:
         raise BadBody(f"the body has more than {_MOST_BRACKETS:,} opening brackets")
     try:
-        value = _DECODER.decode(raw.decode())
+        decoder = _DECODER if most_objects is None else _giving_up(most_objects)
+        value = decoder.decode(raw.decode())
     except UnicodeDecodeError as error:
         raise BadBody(f"the body is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
@@ -125,6 +132,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise BadBody(f"the key {json.dumps(key[:64])} stands twice in one object")
             seen.add(key)
     return found
+
+
+def _giving_up(most_objects: int) -> json.JSONDecoder:
+    left = iter(range(most_objects))
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if next(left, None) is None:
+            raise Dense
+        return _unique(pairs)
+
+    return json.JSONDecoder(object_pairs_hook=unique)
 
 
 # Made once: `json.loads` makes one for each call that has a hook.

@@ -7,20 +7,21 @@ from operator import attrgetter
 
 from gpuserve.router import headers
 from gpuserve.router.apierrors import Api, api_of
+from gpuserve.router.aside import ASIDE_BYTES, MOST_OBJECTS
 from gpuserve.router.counts import Counts, ModelCounts
 from gpuserve.router.decide import need_from
 from gpuserve.router.fast.pool import Address, Pool, address_of
 from gpuserve.router.front import STARTING
 from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
-from gpuserve.routing.body import with_model
+from gpuserve.routing.body import Dense, with_model
 from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.peek import name_in
 from gpuserve.routing.request import Need, task_of
 from gpuserve.routing.table import RoutingTable, Upstream
 
-# Parsing more than this would hold up everybody else; the slow side does it in a thread.
-_PARSE_BYTES = 256 << 10
+# A body up to this has no more objects than may be read here: each takes three bytes.
+_SMALL_BYTES = 3 * MOST_OBJECTS
 # What a Choice may say that is carried out here. Anything else is the slow side's.
 _CARRIED = frozenset(
     (
@@ -131,10 +132,14 @@ class Ways:
         # Whose max_tokens may be lowered, the whole body counts.
         if named and not table.routing.clamp_max_tokens:
             need = Need(task=task_of(path), model=name)
-        elif len(data) > _PARSE_BYTES or (not named and self._by_header):
+        elif len(data) > ASIDE_BYTES or (not named and self._by_header):
             return None
         else:
-            parsed = need_from("POST", path, "", data[start:])
+            few = MOST_OBJECTS if len(data) > _SMALL_BYTES else None
+            try:
+                parsed = need_from("POST", path, "", data[start:], most_objects=few)
+            except Dense:
+                return None
             if isinstance(parsed, Refusal):
                 return parsed
             need = parsed

@@ -78,6 +78,16 @@ async def test_the_control_socket_answers_while_a_large_body_is_parsed(pair: Box
     assert not early
 
 
+async def test_a_body_of_little_but_objects_is_read_aside_and_one_of_text_is_not(pair: Box) -> None:
+    worker = psutil.Process(pair.workers[1].pid)
+    for inside, aside in ((b'"' + b"x" * 90_000 + b'"', False), (b"{}," * 30_000 + b"{}", True)):
+        body = b'{"model":"nobody","messages":[' + inside + b"]}"
+        talk = await wire(pair, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert (await talk.reply()).status == 404
+        assert bool(worker.children()) is aside
+        talk.abort()
+
+
 async def test_who_reads_large_bodies_may_be_killed_and_comes_back(pair: Box) -> None:
     worker = psutil.Process(pair.workers[1].pid)
     body = b'{"model":"nobody","messages":[' + b'{"role":"user"},' * 200_000 + b"{}]}"

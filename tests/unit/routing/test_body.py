@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuserve.routing.body import BadBody, as_sent, model_of, parse_object, with_model, with_numbers
+from gpuserve.routing.body import (
+    BadBody,
+    Dense,
+    as_sent,
+    model_of,
+    parse_object,
+    with_model,
+    with_numbers,
+)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +159,10 @@ def test_a_body_is_sent_with_both_changes_or_as_it_came() -> None:
     assert sent == b'{"model": "m", "max_tokens": 7, "max_completion_tokens": 7}'
     assert as_sent(raw, body, model=None) is raw
     assert as_sent(b"form", {}, model="m") == b"form"
+
+
+def test_reading_gives_up_where_there_are_more_objects_than_allowed() -> None:
+    raw = b'{"a":[{},{"b":{}}]}'
+    assert parse_object(raw, 4) == parse_object(raw) == {"a": [{}, {"b": {}}]}
+    with pytest.raises(Dense):
+        parse_object(raw, 3)
