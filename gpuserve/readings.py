@@ -26,7 +26,8 @@ class Gpu:
     `index` is in PCI bus order. `total_bytes` is what CUDA reports (less than nvidia-smi's
     total). `free_bytes` is what is free now. `compute_capability` is (major, minor) or None
     when unknown. `display`: a screen is driven by it. `ecc_changes`: its ECC mode changes with
-    the next reboot, and its total with it.
+    the next reboot, and its total with it. `bus` is its place on the PCI bus, such as
+    "0000:65:00"; empty when unknown.
     """
 
     index: int
@@ -40,6 +41,7 @@ class Gpu:
     compute_mode: ComputeMode = "default"
     display: bool = False
     ecc_changes: bool = False
+    bus: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

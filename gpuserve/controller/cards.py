@@ -37,6 +37,8 @@ class Cards:
         self._wanted = wanted
         self._audit = audit
         self._reading: asyncio.Future[Reading] | None = None
+        self._buses: dict[str, Gpu] = {}  # of the last reading that could be had
+        self._heard: str | None = None  # what the kernel said last of a GPU that may be lost
         self.fault: str | None = None
 
     async def run(self) -> None:
@@ -62,9 +64,21 @@ class Cards:
         gone = sorted(set(self._wanted()) - set(found)) if fault is None else []
         if gone:
             names = ", ".join(gone)
-            fault = f"the NVIDIA driver does not list {names} any more; `dmesg | grep Xid` says why"
+            why = self._heard or "`dmesg | grep Xid` says why"
+            fault = f"the NVIDIA driver does not list {names} any more; {why}"
+        elif fault is None:
+            self._buses = {gpu.bus: gpu for gpu in found.values() if gpu.bus}
         self._tell(fault)
         return {} if fault else found
+
+    def named(self, bus: str) -> str:
+        """Return what to call the GPU at *bus* ("0000:65:00"): "GPU 1 (0000:65:00)", if known."""
+        gpu = self._buses.get(bus)
+        return f"the GPU at {bus}" if gpu is None else f"GPU {gpu.index} ({bus})"
+
+    def heard(self, why: str | None) -> None:
+        """Remember what the kernel said of a GPU that may be lost, for when the driver loses it."""
+        self._heard = why or self._heard
 
     def others(self, gpu: Gpu) -> tuple[GpuProcess, ...]:
         """Return the processes on *gpu* that are not of this instance, the largest first."""

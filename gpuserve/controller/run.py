@@ -30,6 +30,7 @@ from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.routes import Routes
 from gpuserve.controller.status import memory_status
+from gpuserve.controller.xids import Xids
 from gpuserve.errors import ExitStatus
 from gpuserve.keeperconf import KeptEngine, engine_program, keeper_conf, router_program
 from gpuserve.lifecycle.audit import Entry, Why
@@ -238,6 +239,8 @@ class Controller:
             *(self._tell_progress(), self._watch_elsewhere(), self.cards.run()),
         ):
             self._spawn(task)
+        if self._devices():
+            self._spawn(Xids(self.cards, self.audit).run())
         await self._ended.wait()
         await self._close()
         return 0

@@ -27,6 +27,7 @@ NOTIFIABLE: Mapping[str, str] = {
     "memory_drift": "an engine holds less cache or more memory than was planned",
     "gpu_lost": "the driver does not list a GPU any more, or does not answer",
     "gpu_back": "it does again",
+    "gpu_error": "the kernel's log tells an error of a GPU (Xid)",
     "reload_refused": "a reload has changed nothing",
     "reloaded": "a new profile is in force",
     "rolled_back": "a changed model did not start and has its old settings again",
@@ -46,6 +47,7 @@ _WARNINGS = frozenset(
     (
         *("backing_off", "unready", "memory_drift", "rolled_back", "reload_refused"),
         *("state_lost", "upstream_lost", "router_replaced", "strays_ended", "not_told"),
+        "gpu_error",
     )
 )
 

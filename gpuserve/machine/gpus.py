@@ -133,6 +133,7 @@ def _gpu(nvml: Nvml, card: Card, handle: Any, root: Path) -> Gpu:
         compute_mode=_compute_mode(nvml, handle),
         display=_display(nvml, handle),
         ecc_changes=_ecc_changes(nvml, handle),
+        bus="{:04x}:{:02x}:{:02x}".format(*_bus_place(nvml.nvmlDeviceGetPciInfo(handle))),
     )
 
 

@@ -65,6 +65,7 @@ class Instance:
     def status(self) -> Any:
         done = self.gpuserve("status", "--json")
         assert done.returncode in (0, 1), done.stderr
+        assert done.stdout, f"exit status {done.returncode}, and nothing but: {done.stderr}"
         return json.loads(done.stdout)
 
     def model(self, name: str) -> Any:

@@ -133,6 +133,7 @@ def test_gpus_are_counted_in_pci_bus_order() -> None:
     library = Library(Card(bus=0x41, uuid="b"), Card(bus=0x01, uuid="a"), Card(bus=0xC1, uuid="c"))
     gpus = read_gpus(library)
     assert [(gpu.index, gpu.uuid) for gpu in gpus] == [(0, "a"), (1, "b"), (2, "c")]
+    assert [gpu.bus for gpu in gpus] == ["0000:01:00", "0000:41:00", "0000:c1:00"]
     assert library.open == 0
 
 
