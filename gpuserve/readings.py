@@ -3,9 +3,13 @@
 These are plain values of layer 1, so that a plan can be made for hardware that is not here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gpuserve.units import gib
+
+MOST_HOLDERS = 3  # of those that are in the way, so many are named
 # "exclusive": one process at a time may use the GPU; "prohibited": none may (nvidia-smi -c).
 ComputeMode = Literal["default", "exclusive", "prohibited"]
 
@@ -17,6 +21,22 @@ class GpuProcess:
     pid: int
     used_bytes: int
     name: str | None = None
+
+
+def holders(processes: Sequence[GpuProcess]) -> str:
+    """Return who holds memory, the largest first: a few by name, and how many more there are.
+
+    A driver that does not say how much (in some containers) gives 0; then no figure is told.
+    """
+    largest = sorted(processes, key=lambda process: -process.used_bytes)
+    told = [
+        f"{process.name or 'a process whose name is hidden'} (pid {process.pid}) holds "
+        + (gib(process.used_bytes) if process.used_bytes else "some")
+        for process in largest[:MOST_HOLDERS]
+    ]
+    if len(largest) > MOST_HOLDERS:
+        told.append(f"{len(largest) - MOST_HOLDERS} more hold the rest")
+    return ", ".join(told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,12 @@ a neighbour frees meanwhile aborts the start (vllm-project/vllm#56830).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuserve.readings import GpuProcess
+from gpuserve.readings import GpuProcess, holders
 from gpuserve.units import MIB, gib
 
 # Two readings of free memory closer than this are the same: drivers and display servers
 # come and go with a few MiB.
 SETTLED_BYTES = 64 * MIB
-# Of those that are in the way, so many are named.
-MOST_HOLDERS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +96,10 @@ def _memory_reason(waiter: Waiter, free: Mapping[str, Free]) -> str | None:
         if reading.now_bytes < needed_bytes:
             return (
                 f"waits for memory on {device}: needs {gib(needed_bytes)}, "
-                f"{gib(reading.now_bytes)} is free{_holders(reading.others)}"
+                f"{gib(reading.now_bytes)} is free{_held_by(reading.others)}"
             )
     return None
 
 
-def _holders(others: Sequence[GpuProcess]) -> str:
-    """Return who else holds memory there, the first few by name."""
-    told = [
-        f"{process.name or 'a process whose name is hidden'} (pid {process.pid}) "
-        f"holds {gib(process.used_bytes)}"
-        for process in others[:MOST_HOLDERS]
-    ]
-    if len(others) > MOST_HOLDERS:
-        told.append(f"{len(others) - MOST_HOLDERS} more hold the rest")
-    return f"; {', '.join(told)}" if told else ""
+def _held_by(others: Sequence[GpuProcess]) -> str:
+    return f"; {holders(others)}" if others else ""

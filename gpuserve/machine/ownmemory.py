@@ -36,7 +36,11 @@ def with_own_memory_free(machine: Machine, run_dir: RunDir) -> Machine:
 
 def _freed(gpu: Gpu, own: set[int]) -> Gpu:
     held = sum(process.used_bytes for process in gpu.processes if process.pid in own)
-    return replace(gpu, free_bytes=min(gpu.total_bytes, gpu.free_bytes + held))
+    return replace(
+        gpu,
+        free_bytes=min(gpu.total_bytes, gpu.free_bytes + held),
+        processes=tuple(process for process in gpu.processes if process.pid not in own),
+    )
 
 
 def _private_bytes(pid: int) -> int:

@@ -23,6 +23,7 @@ from gpuserve.memory.engine import ModelFacts, resolve
 from gpuserve.memory.host import least_host_bytes
 from gpuserve.memory.report import FitReport, Shortfall
 from gpuserve.profile.spec import Demand, ModelSpec, Profile
+from gpuserve.readings import holders
 from gpuserve.units import GIB, gib
 
 Facts = Mapping[str, ModelFacts]
@@ -52,7 +53,7 @@ def shortfall_problems(
             # The ranks of one engine are short alike; the largest lack speaks for all.
             continue
         seen.add(spec.name)
-        hint = _last_resort(short)
+        hint = _last_resort(short, report)
         if not short.now and trials.left <= 0:
             hint = "no change was tried for it: many models are short, begin with the others"
         elif not short.now:
@@ -115,9 +116,11 @@ def _short(count_bytes: int) -> str:
     return gib(count_bytes) if count_bytes >= GIB // 100 else f"{count_bytes} bytes"
 
 
-def _last_resort(short: Shortfall) -> str:
+def _last_resort(short: Shortfall, report: FitReport) -> str:
     if short.now:
-        return "others hold the memory: stop them, or wait; `nvidia-smi` names them"
+        there = next((s.gpu.processes for s in report.gpus if s.gpu.index == short.gpu), ())
+        who = f": {holders(there)}" if there else "; `nvidia-smi` names them"
+        return f"wait for others who hold memory, or stop them{who}"
     return "use a smaller model, a larger card, or more of them"
 
 

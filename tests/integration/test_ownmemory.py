@@ -55,5 +55,6 @@ def test_what_the_instance_s_processes_hold_is_free_and_what_others_hold_is_not(
         after = with_own_memory_free(before, run_dir)
         engine.stdin.close()
     assert after.gpus[0].free_bytes == 20 * GIB
+    assert [process.pid for process in after.gpus[0].processes] == [os.getpid()]
     grown = after.host.ram_available_bytes - before.host.ram_available_bytes
     assert grown >= 64 * MIB

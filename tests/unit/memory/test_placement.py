@@ -7,6 +7,7 @@ import pytest
 from gpuserve.memory.fraction import charged_bytes, fraction_down, fraction_up
 from gpuserve.memory.report import FitReport
 from gpuserve.profile.spec import Demand, UpstreamSpec
+from gpuserve.readings import GpuProcess
 from gpuserve.units import GIB
 from tests.unit.memory.models import (
     DEEPSEEK,
@@ -110,6 +111,25 @@ def test_memory_that_others_hold_makes_it_not_now() -> None:
     assert short.available_bytes == 20 * GIB
     (message,) = messages(report)
     assert "is free now" in message
+
+
+def test_who_holds_the_memory_is_named() -> None:
+    spec = model("a", memory_bytes=40 * GIB, max_model_len=8192)
+    held = replace(
+        card(48, free_gib=20),
+        processes=(
+            GpuProcess(pid=7, used_bytes=8 * GIB, name="python train.py"),
+            GpuProcess(pid=901, used_bytes=20 * GIB, name="VLLM::EngineCore"),
+            GpuProcess(pid=8, used_bytes=0),
+        ),
+    )
+    report = assessed(profile(spec), {"a": awq(DEEPSEEK)}, machine(held))
+    (problem,) = [p for p in report.problems if not p.warning]
+    assert problem.hint == (
+        "wait for others who hold memory, or stop them: "
+        "VLLM::EngineCore (pid 901) holds 20.00 GiB, "
+        "python train.py (pid 7) holds 8.00 GiB, a process whose name is hidden (pid 8) holds some"
+    )
 
 
 def test_an_engine_that_states_nothing_takes_only_what_is_free() -> None:
