@@ -6,6 +6,7 @@ Neither generates a token or enters the users' queue.
 import asyncio
 import math
 import time
+from contextlib import suppress
 from typing import Literal
 
 import aiohttp
@@ -98,17 +99,18 @@ class Probe:
 def _numbers(text: str) -> dict[str, float]:
     """Return the sums over labels of the metrics that tell progress."""
     found: dict[str, float] = {}
-    for line in text.splitlines():
-        if not line.startswith("vllm:"):
-            continue
-        name = line.partition("{")[0].partition(" ")[0]
-        if name in _PROGRESS:
-            try:
-                value = float(line.rsplit(" ", 1)[1])
-            except (ValueError, IndexError):
-                continue
-            if math.isfinite(value):
-                found[name] = found.get(name, 0.0) + value
+    for name in _PROGRESS:
+        # Looked for as a whole: of a thousand lines, a handful matters.
+        at = text.find(name)
+        while at >= 0:
+            end = text.find("\n", at)
+            line = text[at:end] if end >= 0 else text[at:]
+            if (at == 0 or text[at - 1] == "\n") and line[len(name) : len(name) + 1] in ("{", " "):
+                with suppress(ValueError, IndexError):
+                    value = float(line.rsplit(" ", 1)[1])
+                    if math.isfinite(value):
+                        found[name] = found.get(name, 0.0) + value
+            at = text.find(name, at + len(name))
     return found
 
 

@@ -12,6 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+# More than its 52 numbers and the name take (proc_pid_stat(5)).
+_STAT_BYTES = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -26,7 +29,12 @@ class Process:
 def read(pid: int) -> Process | None:
     """Return the process of that pid, or None if there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        # Not pathlib: every process is read every few seconds.
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, _STAT_BYTES)
+        finally:
+            os.close(fd)
     except OSError:
         return None
     # The name in parentheses may hold anything, also parentheses: proc_pid_stat(5).
