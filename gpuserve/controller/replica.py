@@ -118,6 +118,7 @@ class Replica:
         self.cache: dict[str, str] = {}  # labels of vLLM's cache_config_info
         self.cause: str | None = None  # the word for `reason`
         self.drift: Why | None = None  # what it holds otherwise than planned
+        self.routed = True  # whether the routers have been told of the state
         self._next = launch
         self._policy = policy
         self._box = box
@@ -250,8 +251,10 @@ class Replica:
         if changed:
             if isinstance(after, BackingOff):
                 commands = tuple(_spread(command) for command in commands)
+            self.routed = False
             self._enter(before, event, why, commands)
             await self._box.state_changed(self)
+            self.routed = True
         self._remember(before, event)
         for command in commands:
             await self._carry_out(command)

@@ -22,7 +22,8 @@ def model_status(replica: Replica, remembered: Remembered) -> dict[str, Any]:
         "name": launch.name,
         "aliases": list(launch.aliases),
         "state": replica.state.name,
-        "ready": isinstance(replica.state, Ready),
+        # Not before the routers know: who waits for it sends requests next.
+        "ready": isinstance(replica.state, Ready) and replica.routed,
         "wanted": replica.wanted,
         "pid": found.pid if found else None,
         "shim_pid": replica.shim_pid or None,

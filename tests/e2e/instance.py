@@ -63,10 +63,14 @@ class Instance:
         return done.stdout
 
     def status(self) -> Any:
-        done = self.gpuserve("status", "--json")
-        assert done.returncode in (0, 1), done.stderr
-        assert done.stdout, f"exit status {done.returncode}, and nothing but: {done.stderr}"
-        return json.loads(done.stdout)
+        """Return the status; asks again while the controller is away, which it says itself."""
+        deadline = time.monotonic() + COMMAND_S
+        while True:
+            done = self.gpuserve("status", "--json")
+            assert done.returncode in (0, 1), done.stderr
+            if done.stdout:
+                return json.loads(done.stdout)
+            assert time.monotonic() < deadline, done.stderr
 
     def model(self, name: str) -> Any:
         return next(model for model in self.status()["models"] if model["name"] == name)

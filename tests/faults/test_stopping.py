@@ -76,7 +76,7 @@ def test_down_now_hurries_a_drain_that_is_under_way(lab: Lab) -> None:
 
 
 def test_new_requests_are_refused_while_those_in_flight_finish(lab: Lab) -> None:
-    lab.box.knobs["coder"] = TREE | {"tokens": 20, "token_s": 0.1}
+    lab.box.knobs["coder"] = TREE | {"tokens": 80, "token_s": 0.1}
     lab.box.engine = {"drain_timeout_s": 60.0}
     lab.box.start()
     bodies: list[bytes] = []
@@ -84,9 +84,10 @@ def test_new_requests_are_refused_while_those_in_flight_finish(lab: Lab) -> None
     asked.start()
     until(lambda: "coder" in times(lab, "request"), "the stream runs")
     lab.box.instance.must("down", "--no-wait")
-    refused = lab.box.chat("general")
-    assert refused.status == 503
-    assert "stopping" in refused.json()["error"]["message"]
+    # The command returns once the controller has begun; the routers hear of it next.
+    until(lambda: lab.box.chat("general").status == 503, "what is new is refused")
+    assert "stopping" in lab.box.chat("general").json()["error"]["message"]
+    assert asked.is_alive(), "the stream goes on"
     asked.join(timeout=60)
     assert bodies[0].endswith(b"data: [DONE]\n\n")
     lab.box.end_if_running()
