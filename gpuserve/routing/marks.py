@@ -6,6 +6,7 @@ per 1,000 characters.
 """
 
 import re
+import string
 from collections.abc import Callable, Iterator
 
 # A character without which the fixed string is not there, the string, the mark that it makes. To
@@ -42,19 +43,16 @@ _OF_CAPITALS: tuple[tuple[str, str], ...] = (
     ("DELETE FROM", "SQL"),
     (" JOIN ", "SQL"),
 )
-# A letter is `a` or `A`, a digit `0`, any byte of a character that is no ASCII `a`.
-_SHAPE = bytes(
-    ord("a")
-    if chr(c).islower() or c > 127
-    else ord("A")
-    if chr(c).isupper()
-    else 48
-    if chr(c).isdigit()
-    else c
-    for c in range(256)
+# A letter is `a` or `A`, a digit `0`, any byte of a character that is no ASCII `?`.
+_SHAPE = re.sub(
+    rb"[\x80-\xff]",
+    b"?",
+    bytes.maketrans(
+        (string.ascii_letters + string.digits).encode(), b"a" * 26 + b"A" * 26 + b"0" * 10
+    ),
 )
 # The same without case: letters and digits are `a`.
-_LETTERS = bytes(ord("a") if c > 127 or chr(c).isalnum() else c for c in range(256))
+_LETTERS = _SHAPE.replace(b"A", b"a").replace(b"0", b"a")
 _FENCE = re.compile(r"```[ \t]*([\w+#-]*)")
 _PROSE_FENCES = frozenset(("text", "txt", "markdown", "md", "quote", "json", "csv"))
 # How often a letter is looked at with its neighbours before the search is given up.

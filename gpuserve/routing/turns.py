@@ -18,6 +18,7 @@ _TAIL_CHARS = 1000
 _TURNS = 40
 _EARLIER_TURNS = 4
 _EARLIER_CHARS = 300
+_REPLY_CHARS = 150
 _TOOLS = 24
 
 
@@ -96,7 +97,7 @@ def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]
             elif len(earlier) < _EARLIER_TURNS:
                 earlier.append(text[:_EARLIER_CHARS])
         elif role == "assistant" and last is not None and not reply:
-            reply = text[:_EARLIER_CHARS]
+            reply = text[:_REPLY_CHARS]
     for message in islice(said, 2):
         role, text = _turn(message)
         if role in ("system", "developer") and text:

@@ -131,7 +131,7 @@ def test_any_content_gets_a_verdict(content: Any) -> None:
     assert said.reasons
 
 
-@pytest.mark.parametrize("messages", [None, 5, "text", {}, [], [None, 3, "x", []], [{"role": []}]])
+@pytest.mark.parametrize("messages", [None, 5, "hello", {}, [], [None, 3, "x", []], [{"role": []}]])
 def test_any_messages_get_a_verdict(messages: Any) -> None:
     assert classify(turns_of({"messages": messages})).route != "code"
 

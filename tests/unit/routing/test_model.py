@@ -106,6 +106,8 @@ def test_platt_scaling_gives_the_share_of_code_where_the_margin_says_nothing() -
         ("ls -la", "option"),
         ("he said - no", None),
         ("getName", "camelCase"),
+        ("¿Cómo? Árbol verde", None),
+        ("データ(data) 表[1]", None),
         ("a KeyError here", "error type"),
         ("Error and Exception", None),
         ("```python\nx", "fence of code"),
