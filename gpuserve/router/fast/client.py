@@ -1,13 +1,12 @@
 """One client's connection: requests are taken in whole, and answered in order."""
 
 import asyncio
-from typing import Protocol, cast
-
-from aiohttp import web
+from typing import cast
 
 from gpuserve.router import limits
-from gpuserve.router.fast.exchange import Exchange, Shared
+from gpuserve.router.fast.exchange import Exchange
 from gpuserve.router.fast.loan import Loan
+from gpuserve.router.fast.shared import Carrier
 from gpuserve.router.head import Bad, Head, Slow, Template, read_head
 from gpuserve.routing.choose import Refusal
 
@@ -22,22 +21,6 @@ _MOST_TEMPLATES = 3
 # What goes on: a head is awaited; a body; an answer; aiohttp has the connection; nothing more is
 # answered.
 _HEAD, _BODY, _ANSWER, _LENT, _LINGERING = range(5)
-
-
-class Carrier(Shared, Protocol):
-    """What the connections of one worker share."""
-
-    template: Template | None  # of the last head that was read
-    now: int  # whole seconds
-
-    def slow_side(self) -> web.RequestHandler:
-        """Return aiohttp's protocol for a connection that is lent to it."""
-
-    def opened(self, client: "Client") -> None:
-        """Note a connection."""
-
-    def lost(self, client: "Client") -> None:
-        """Forget one."""
 
 
 class Client(asyncio.Protocol):

@@ -2,19 +2,16 @@
 
 import asyncio
 from time import perf_counter
-from typing import Protocol, cast
+from typing import cast
 
 from gpuserve.router import cors, headers
 from gpuserve.router.answerhead import UNTIL_CLOSE, AnswerHead
 from gpuserve.router.apierrors import error_event
-from gpuserve.router.counts import Counts
 from gpuserve.router.fast.line import Line
 from gpuserve.router.fast.refusals import refusal_bytes
+from gpuserve.router.fast.shared import Asker, Shared
 from gpuserve.router.fast.ways import Way
 from gpuserve.router.head import Head
-from gpuserve.router.limits import Bodies
-from gpuserve.router.links import Links
-from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.choose import Refusal
 
 # Bodies from here on are not copied behind their heads.
@@ -22,38 +19,6 @@ _APART_BYTES = 16 << 10
 
 _ID = b"x-request-id: "
 _BLANK = b"\r\n\r\n"
-
-
-class Shared(Protocol):
-    """What the requests of one worker share."""
-
-    counts: Counts
-    links: Links
-    bodies: Bodies
-    tables: TableFile
-    draining: bool
-
-    def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
-        """Return the way of a request whose body begins at *start*; None for the slow side."""
-
-    def id_line(self) -> bytes:
-        """Return a new request id, as a header without its CRLF."""
-
-    def say_died(self, name: str, why: str) -> None:
-        """Log that an upstream ended before it answered."""
-
-
-class Asker(Protocol):
-    """Whose request it is: a client's connection."""
-
-    def next_request(self) -> None:
-        """Learn that the request is answered; `Exchange.closing` says whether it was the last."""
-
-    def answer_cut(self) -> None:
-        """Learn that the answer is not complete, and nothing can follow it."""
-
-    def hand_over(self, data: bytes, size: int, length: int) -> None:
-        """Have the slow side answer the request *data*, whose head is *size* bytes long."""
 
 
 class Exchange:
@@ -149,16 +114,17 @@ class Exchange:
         begin = way.lane.begin
         if head.query:
             begin = begin.replace(b" HTTP/1.1", head.query + b" HTTP/1.1", 1)
+        fields = head.fields
         body = way.body
-        if body is None and head.length < _APART_BYTES:
-            parts = (begin, head.fields, self._id_line, _BLANK, self._data[head.size :])
-            line.send(self, b"".join(parts), None)
-        elif body is None:
-            lines = b"".join((begin, head.fields, self._id_line, _BLANK))
-            line.send(self, lines, memoryview(self._data)[head.size :])
+        if body is not None:
+            fields = _with_length(fields, len(body))
+        if head.length >= _APART_BYTES:
+            apart = memoryview(self._data)[head.size :] if body is None else memoryview(body)
+            line.send(self, b"".join((begin, fields, self._id_line, _BLANK)), apart)
         else:
-            fields = _with_length(head.fields, len(body))
-            line.send(self, b"".join((begin, fields, self._id_line, _BLANK)), memoryview(body))
+            if body is None:
+                body = self._data[head.size :]
+            line.send(self, b"".join((begin, fields, self._id_line, _BLANK, body)), None)
         self._shared.counts.added_s.observe(perf_counter() - self._began)
 
     def dialled(self, line: Line) -> None:

@@ -62,7 +62,8 @@ class Lane:
         self.begin = b"POST " + path.encode() + b" HTTP/1.1\r\n" + pool.address.host_line
         self.name = json.dumps(choice.model).encode()
         told = headers.as_lines(headers.routed(choice))
-        self.told = told[: told.rindex(b"x-gpuserve-reason: ") + 19]
+        before = b"\r\nx-gpuserve-reason: "
+        self.told = told[: told.index(before) + len(before)]
 
 
 class Way:
