@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from gpuserve import __version__, jsonvalues
-from gpuserve.controller import elsewhere, policies, strays, upgrade
+from gpuserve.controller import elsewhere, policies, upgrade
 from gpuserve.controller.audit import Audit
 from gpuserve.controller.cards import Cards
 from gpuserve.controller.gatekeeper import Gatekeeper
+from gpuserve.controller.house import House
 from gpuserve.controller.notify import Notifiers, not_told
 from gpuserve.controller.prober import Prober, probe_of
 from gpuserve.controller.reload import Proposal, Reloader
@@ -32,7 +33,7 @@ from gpuserve.controller.routes import Routes
 from gpuserve.controller.status import memory_status
 from gpuserve.controller.xids import Xids
 from gpuserve.errors import ExitStatus
-from gpuserve.keeperconf import KeptEngine, engine_program, keeper_conf, router_program
+from gpuserve.keeperconf import KeptEngine, engine_program, keeper_conf
 from gpuserve.lifecycle.audit import Entry, Why
 from gpuserve.lifecycle.drift import drift
 from gpuserve.lifecycle.states import (
@@ -59,20 +60,17 @@ from gpuserve.machine.files import overwrite_file, replace_file
 from gpuserve.machine.instance import Instance, release
 from gpuserve.machine.instance import write as write_instance
 from gpuserve.machine.keeper import Keeper, KeeperGone, KeeperRefused, KeeperStopping, KeptProcess
-from gpuserve.machine.processes import Process, descendants, everything, read
+from gpuserve.machine.processes import read
 from gpuserve.machine.systemd import notifier
 from gpuserve.machine.voice import Voice
 from gpuserve.plan import Launch, Plan
 from gpuserve.profile.spec import OnEventSpec, Patience
 from gpuserve.rundir import RunDir
-from gpuserve.shim.status import outputs
 
 HEARTBEAT_S = 2.0
 DRAIN_LOOK_S = 0.2
 END_LOOK_S = 0.05
 CLOSE_S = 5.0
-HUNG_LOOKS = 4
-HOUSEKEEPING_S = 5.0
 PROGRESS_S = 15.0
 
 
@@ -93,13 +91,9 @@ class Controller:
         self._keeper = Keeper(run_dir.keeper_socket)
         self._service = notifier()
         workers = plan.profile.server.workers
-        self._router_slots = range(workers + 1)
         self._routers = Routers(run_dir, range(1, 2 * workers + 1))
         self._routes = Routes(run_dir, self._routers, self.memory, self.audit.say)
         self.unreachable: dict[str, str] = {}  # servers elsewhere, and why
-        self._silent: dict[int, int] = {}  # router slots, and for how many looks
-        # Processes that were once below a shim, also under a controller before this one.
-        self._seen: set[tuple[int, int]] = families.read(run_dir)
         self._adopted = False
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,9 +102,8 @@ class Controller:
         self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path), self.cards)
         self._loops: dict[str, tuple[asyncio.Task[None], ...]] = {}
         self._replacing_routers = False
-        self._fault: str | None = None  # of the memory, as it was told last
-        self._unplanned: set[str] = set()  # engines that an earlier controller should have ended
         self.reloader = Reloader(self)
+        self._house = House(self, self._keeper, self._service, self._routers)
 
     # ── what replicas ask of us ──────────────────────────────────────────────────────────
 
@@ -176,33 +169,8 @@ class Controller:
         replica.drift = why
 
     async def end_strays(self, output: Output | None = None) -> int:
-        """End the children of the keeper that it does not know, and who writes to *output*.
-
-        The process table is read one process after another, so whoever changes parents meanwhile
-        may be missed; the pipe of an engine's output misses nobody.
-        """
-        left = await strays.end_writers(output) if output is not None else 0
-        table = everything()
-        try:
-            kept = await asyncio.to_thread(self._keeper.processes)
-        except (KeeperGone, KeeperStopping):
-            return left
-        return left + await self._end_strays(table, kept)
-
-    async def _end_strays(self, table: dict[int, Process], kept: dict[str, KeptProcess]) -> int:
-        """End what *table*, read before *kept* was asked for, has and nobody knows."""
-        known = {process.pid for process in kept.values()} | set(self.instance.children)
-        seen = self._family() if self.keeper_pid == 1 else None
-        found = strays.find(self.keeper_pid, known, table, seen)
-        if found:
-            why = Why(
-                text="a killed shim left them behind",
-                cause="strays",
-                figures={"processes": len(found), "pids": " ".join(str(p.pid) for p in found)},
-            )
-            self.audit.record("strays_ended", why)
-            await strays.end(found)
-        return len(found)
+        """End what killed shims left behind, and who writes to *output*; return how many."""
+        return await self._house.end_strays(output)
 
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         """Return what is free on the GPUs among *devices*, without those that cannot be read."""
@@ -217,14 +185,14 @@ class Controller:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: self._spawn(self._told_to_end()))
+            loop.add_signal_handler(number, lambda: self._spawn(self.told_to_end()))
         self._notifiers.use(self.plan.profile.on_event)
         self.audit.listen(self._notifiers.take)
         self.audit.record("controller_started", self._begin_why())
         if self.memory.lost is not None:
             self.audit.record("state_lost", Why(text=self.memory.lost, cause="disk"))
         kept = await self._keeper_processes()
-        await self._start_routers(kept)
+        await self._house.start_routers(kept)
         made = [self._adopt_or_make(launch, kept) for launch in self.plan.launches]
         for replica in await asyncio.gather(*made):
             self._run_engine(replica)
@@ -235,7 +203,7 @@ class Controller:
         self._tell_service()
         await self.end_strays()
         for task in (
-            *(self._beat(), self._gate.run(), self._keep_house()),
+            *(self._beat(), self._gate.run(), self._house.run()),
             *(self._tell_progress(), self._watch_elsewhere(), self.cards.run()),
         ):
             self._spawn(task)
@@ -368,36 +336,12 @@ class Controller:
             self.reloader.busy = False
             self._tell_service()
 
-    def _tell_faults(self) -> None:
-        """Say once that what the operator wants cannot be written down, and when it can again."""
-        fault = self.memory.fault
-        if fault != self._fault and fault is not None:
-            text = f"{fault}: it holds for this instance only"
-            self.audit.record("state_lost", Why(text=text, cause="disk"))
-        self._fault = fault
-
-    async def _end_unplanned(self, kept: dict[str, KeptProcess]) -> None:
-        """End what a reload that was cut off has left: engines that the plan does not name."""
-        planned = {engine_program(launch.name) for launch in self.plan.launches}
-        for name, process in kept.items():
-            model = name.removeprefix(engine_program(""))
-            if model == name or name in planned or model in self.replicas:
-                continue
-            if model not in self._unplanned:
-                self._unplanned.add(model)
-                why = Why(text="the profile does not name it any more", cause="reload")
-                self.audit.record("removed", why, model=model)
-            with suppress(KeeperGone, KeeperStopping, KeeperRefused):
-                if process.pid:
-                    await asyncio.to_thread(self._keeper.stop, name)
-                await asyncio.to_thread(self._keeper.forget, name)
-
-    async def _told_to_end(self) -> None:
+    async def told_to_end(self) -> None:
         """SIGTERM: the box is stopping, the keeper has died, or we are only being replaced."""
         if os.getppid() != self.keeper_pid:
             self.audit.record("keeper_lost", Why(text="the keeper is gone: ending every engine"))
             await self.end(hurry=True)
-            families.end(self._family())
+            families.end(self._house.family())
             release(self.run_dir, self.instance.identity)
             return
         try:
@@ -519,68 +463,6 @@ class Controller:
             for other in self.replicas.values()
             if other is not replica
         )
-
-    async def _keep_house(self) -> None:
-        """Every few seconds: routers that gave up, strays, the watchdog."""
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_S)
-            if os.getppid() != self.keeper_pid:
-                await self._told_to_end()
-                return
-            table = everything()
-            try:
-                kept = await asyncio.to_thread(self._keeper.processes)
-            except (KeeperGone, KeeperStopping):
-                continue
-            self._service.ping_watchdog()
-            self.audit.flush()
-            self._tell_faults()
-            self._remember_families(table)
-            if not self.stopping:
-                await self._start_routers(kept)
-                await self._replace_hung_routers(kept)
-                if not self.reloader.busy:
-                    await self._end_unplanned(kept)
-                await self._end_strays(table, kept)
-
-    async def _replace_hung_routers(self, kept: dict[str, KeptProcess]) -> None:
-        """Kill a worker that has not answered for HUNG_LOOKS looks; the keeper starts another."""
-        silent = await self._routers.silent()
-        self._silent = {slot: self._silent.get(slot, 0) + 1 for slot in silent}
-        for slot, looks in self._silent.items():
-            process = kept.get(router_program(slot))
-            if looks >= HUNG_LOOKS and process is not None and process.pid:
-                figures = {"slot": slot, "pid": process.pid, "silent_s": looks * HOUSEKEEPING_S}
-                why = Why(text="it does not answer", cause="hung", figures=figures)
-                self.audit.record("router_replaced", why)
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-
-    def _remember_families(self, table: dict[int, Process]) -> None:
-        """Note what is below the shims now, for the time when a shim is gone.
-
-        Also on disk, for an `up` after everything was killed at once.
-        """
-        shims = [replica.shim_pid for replica in self.replicas.values() if replica.shim_pid]
-        below = {(p.pid, p.start_ticks) for pid in shims for p in descendants(pid, table)}
-        still = {(p.pid, p.start_ticks) for p in table.values()}
-        before, self._seen = self._seen, (self._seen | below) & still
-        if self._seen != before:
-            with suppress(OSError):
-                families.write(self.run_dir, self._seen)
-
-    def _family(self) -> set[tuple[int, int]]:
-        """Return what belongs to the engines: what was seen, and what came since."""
-        return self._seen | families.writers(outputs(self.run_dir))
-
-    async def _start_routers(self, kept: dict[str, KeptProcess]) -> None:
-        for slot in self._router_slots:
-            process = kept.get(router_program(slot))
-            if process is not None and not process.runs:
-                try:
-                    await self.start_program(process.name)
-                except (KeeperGone, KeeperStopping, KeeperRefused) as error:
-                    self.audit.say(f"cannot start router slot {slot}: {error}")
 
     async def _watch_elsewhere(self) -> None:
         """Take servers that are not ours out of the routes while they cannot be reached."""
