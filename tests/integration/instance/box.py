@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from gpuserve.machine.control import find_instance
 from gpuserve.rundir import RunDir
 from scripts.leftovers import Traces, named
 from tests.e2e.instance import Instance, until
@@ -95,6 +96,12 @@ class Box:
             env=os.environ | self.environment,
         )
         if wait:
+            # `wait` gives up on an instance that is not there yet sooner than a loaded box has it.
+            up, run_dir = self.up, RunDir(self.instance.run_dir)
+            until(
+                lambda: up.poll() is not None or find_instance(run_dir) is not None,
+                "there is an instance",
+            )
             self.instance.must("wait", "--timeout", "60")
 
     def chat(self, model: str = "auto", prompt: str = "hello there", **more: Any) -> Any:
