@@ -74,14 +74,15 @@ class Aside:
             process = await self._there()
             to = cast("asyncio.StreamWriter", process.stdin)
             back = cast("asyncio.StreamReader", process.stdout)
+            said = pickle.dumps(asked, protocol=5)
             try:
-                said = pickle.dumps(asked, protocol=5)
                 to.write(_LENGTH.pack(len(said)))
                 to.write(said)
                 await to.drain()
                 (size,) = _LENGTH.unpack(await back.readexactly(_LENGTH.size))
                 answer = await back.readexactly(size)
-            except (ConnectionError, asyncio.IncompleteReadError) as error:
+            # uvloop raises RuntimeError where the pipe closed before anything was written.
+            except (ConnectionError, RuntimeError, asyncio.IncompleteReadError) as error:
                 self._process = None
                 raise Lost("the process that reads large bodies ended") from error
             self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self._rest)
