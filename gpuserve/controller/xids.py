@@ -64,13 +64,13 @@ class Xids:
             self._told.clear()
         self._told[key] = now
         whose = self._cards.named(xid.bus)
-        text = f"Xid {xid.number} of {whose}: {xid.meaning}"
+        text = told = f"Xid {xid.number} of {whose}: {xid.meaning}"
         if xid.words and xid.words != xid.meaning:
             text += f" ({xid.words})"
         self._audit.record(
             "gpu_error", Why(text=text, cause="xid", figures={"xid": xid.number, "bus": xid.bus})
         )
-        self._cards.heard(f"Xid {xid.number} of {whose}: {xid.meaning}" if xid.lost else None)
+        self._cards.heard(told if xid.lost else None)
 
     def _unread(self, why: str) -> None:
         text = (

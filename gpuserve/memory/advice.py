@@ -14,6 +14,7 @@ from gpuserve.memory.changes import (
     Box,
     Holds,
     Variant,
+    crowd,
     fewer,
     largest,
     mildest,
@@ -208,7 +209,7 @@ def _capped(profile: Profile, concurrency: int) -> Profile:
     models = tuple(
         m
         if m.demand is None or m.demand.concurrency <= concurrency
-        else replace(m, demand=replace(m.demand, concurrency=concurrency), max_num_seqs=concurrency)
+        else crowd(m, m.demand, concurrency)
         for m in profile.models
     )
     return replace(profile, models=models)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from gpuserve.memory.engine import Engine, ModelFacts, resolve
 from gpuserve.memory.quantization import Quantization
-from gpuserve.profile.spec import ModelSpec
+from gpuserve.profile.spec import Demand, ModelSpec
 from gpuserve.units import gib
 
 # Contexts are proposed in steps of this, as people state them.
@@ -70,10 +70,14 @@ def fewer(spec: ModelSpec, facts: ModelFacts, _: Box) -> Ladder | None:
 
     def at(n: int) -> Variant:
         words = f"demand.concurrency = {n} instead of {demand.concurrency}"
-        changed = replace(spec, demand=replace(demand, concurrency=n), max_num_seqs=n)
-        return Variant(spec=changed, facts=facts, words=words)
+        return Variant(spec=crowd(spec, demand, n), facts=facts, words=words)
 
     return _ladder(6, demand.concurrency - 1, at)
+
+
+def crowd(spec: ModelSpec, demand: Demand, concurrency: int) -> ModelSpec:
+    """Return *spec*, whose demand is *demand*, promised to *concurrency* requests at once."""
+    return replace(spec, demand=replace(demand, concurrency=concurrency), max_num_seqs=concurrency)
 
 
 def packed_cache(spec: ModelSpec, facts: ModelFacts, box: Box) -> Ladder | None:

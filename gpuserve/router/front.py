@@ -189,8 +189,8 @@ class Front:
         load = self._links.load() if table.routing.spill_over is not None else {}
         dark = self._links.dark()
         try:
-            few = replace(asked, most_objects=MOST_OBJECTS)
             if len(asked.raw) <= ASIDE_BYTES:
+                few = replace(asked, most_objects=MOST_OBJECTS)
                 with suppress(Dense):
                     return decide(few, table, dark, load)
             return await self._aside.run(decide, asked, table, dark, load)

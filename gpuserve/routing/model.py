@@ -68,7 +68,7 @@ class Model:
     # A name for each word of a long text would cost more than the sum.
     _ranks: Mapping[str | tuple[str, str], int] = field(init=False, compare=False)
     _weights: tuple[int, ...] = field(init=False, compare=False)
-    _names: tuple[str | tuple[str, str], ...] = field(init=False, compare=False)
+    _names: tuple[str, ...] = field(init=False, compare=False)
     # Sets meet sets without a new hash for each element.
     _known_words: frozenset[str] = field(init=False, compare=False)
     _known_pairs: frozenset[tuple[str, str]] = field(init=False, compare=False)
@@ -82,7 +82,7 @@ class Model:
         made = {
             "_ranks": {name: rank for rank, (name, _) in enumerate(entries)},
             "_weights": tuple(weight for _, weight in entries),
-            "_names": tuple(name for name, _ in entries),
+            "_names": tuple(_name(entry) for entry, _ in entries),
             "_known_words": frozenset(self.words),
             "_known_pairs": frozenset((*self.pairs, *self.lexicon.pairs)),
         }
@@ -104,7 +104,7 @@ class Model:
         each = share_of(len(ranks)) / UNIT
         total = sum(map(self._weights.__getitem__, ranks)) * each
         ranks.sort()
-        terms = {_name(self._names[rank]): self._weights[rank] * each for rank in ranks[:_TOLD]}
+        terms = {self._names[rank]: self._weights[rank] * each for rank in ranks[:_TOLD]}
         faint = _faint(len(names)) / UNIT
         for group, entries in sorted(hits_in(seen, self.lexicon, met).items()):
             whole = self.groups.get(group, 0) * further(len(entries)) * faint

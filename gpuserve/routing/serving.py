@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from gpuserve.routing import fitness, refusals
 from gpuserve.routing.choice import Cause, Choice, Decision
@@ -19,18 +20,9 @@ def served(
 ) -> Choice | Refusal:
     """Return who of the route's models, or beyond them, serves."""
     chain = table.chains[decision.route]
-    if _surely(chain[0], need, table, dark):
-        first = chain[0]
-        return Choice(
-            upstream=first.upstream,
-            step=decision.step,
-            route=shown_route(decision, table),
-            reason=decision.reason,
-            model=first.model,
-            rewrite=unknown_to(first, need),
-            verdict=decision.verdict,
-            hits=decision.hits,
-        )
+    first = chain[0]
+    if _surely(first, need, table, dark):
+        return _choice(first, need, decision, table)
     able = [t for t in chain if fitness.why_not(t, need) is None]
     others = [t for t in table.targets if t not in chain and fitness.surely_can(t, need)]
     if not able and not others:
@@ -43,22 +35,27 @@ def served(
     if not ready:
         return refusals.not_now(pool, dark)
     chosen, full = _spilled(ready, chain, table, load)
-    first = chain[0]
     edits, unsure = lowered(need, chosen, table)
     near = need.counted_tokens is None and room_of(chosen, need, table) in ("near", "hardly")
     fallback, cause = (None, None) if chosen == first else _passed_over(first, need, dark, full)
-    return Choice(
-        upstream=chosen.upstream,
-        step=decision.step,
-        route=shown_route(decision, table),
-        reason=decision.reason,
-        model=chosen.model,
-        rewrite=unknown_to(chosen, need),
+    return replace(
+        _choice(chosen, need, decision, table),
         fallback=fallback,
         wanted=first.model if fallback else None,
         cause=cause,
         edits=edits,
         ask_tokenizer=unsure or near,
+    )
+
+
+def _choice(target: Target, need: Need, decision: Decision, table: RoutingTable) -> Choice:
+    return Choice(
+        upstream=target.upstream,
+        step=decision.step,
+        route=shown_route(decision, table),
+        reason=decision.reason,
+        model=target.model,
+        rewrite=unknown_to(target, need),
         verdict=decision.verdict,
         hits=decision.hits,
     )
@@ -66,10 +63,8 @@ def served(
 
 def _surely(target: Target, need: Need, table: RoutingTable, dark: AbstractSet[str]) -> bool:
     """Whether *target* serves *need* beyond doubt: then nobody else need be looked at."""
-    upstream = target.upstream
     return (
-        upstream.routable
-        and upstream.name not in dark
+        fitness.not_ready(target.upstream, dark) is None
         and table.routing.spill_over is None
         and (not need.wanted_tokens or not table.routing.clamp_max_tokens)
         and fitness.why_not(target, need) is None
