@@ -85,7 +85,7 @@ def sample_of(rows: Sequence[Row], lexicon: Lexicon) -> Sample:
 
 def stands_alone(turns: Turns) -> bool:
     """Whether the last turn is all that there is to go by."""
-    return not turns.earlier and not scene_terms(turns.system, turns.tools)
+    return not turns.earlier and not scene_terms(turns.system, turns.tools)[1]
 
 
 def balance(sample: Sample) -> list[float]:

@@ -85,7 +85,7 @@ def need_from(
     the body has more than *most_objects*.
     """
     try:
-        if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+        if content_type and content_type.partition(";")[0].strip().lower() == "multipart/form-data":
             return Need(task="other", model=form_model(raw, content_type))
         if not raw and (method != "POST" or task_of(path) == "other"):
             return Need(task="other")

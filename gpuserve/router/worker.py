@@ -24,6 +24,7 @@ from gpuserve.router.links import Links
 from gpuserve.router.metrics import Metrics
 from gpuserve.router.server import PublicServer
 from gpuserve.router.tablefile import TableFile
+from gpuserve.routing.compiled import shipped_scan
 from gpuserve.routing.model import shipped
 from gpuserve.rundir import RunDir
 
@@ -54,6 +55,7 @@ class Worker:
     """
 
     def __init__(self, run_dir: RunDir, slot: int, *, fast: bool = True) -> None:
+        self._slot = slot
         self._control_path = run_dir.router_socket(slot)
         self._tables = TableFile(run_dir.routing)
         self._links = Links()
@@ -86,7 +88,13 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         self._tables.refresh()
-        shipped()  # the first request that is classified need not wait for the table
+        # The first request that is classified need not wait for the table.
+        shipped()
+        if shipped_scan() is None and self._slot == 1:
+            _log.warning(
+                "the classifier runs in Python: a verdict takes 60 µs, compiled 10; gpuserve was "
+                "installed without a C compiler and Python's headers"
+            )
         # Accepted connections inherit it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         serving = self._fast or self._public

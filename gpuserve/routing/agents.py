@@ -4,7 +4,7 @@ Every turn of a coding agent is about code, also when it is only "yes" or what a
 other agent decides nothing by its prompt's form, however full of JSON and schemas that is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from gpuserve.routing.tokens import window, words_of
@@ -77,7 +77,7 @@ _PHRASES: Mapping[str, tuple[tuple[str, float], ...]] = {
     "trình": (("lập trình", 3.0),),
 }
 # In scripts without spaces, or with endings: looked for as they are.
-_OTHER_SCRIPTS: tuple[tuple[str, float], ...] = (
+OTHER_SCRIPTS: tuple[tuple[str, float], ...] = (
     ("编程助手", 5.0),
     ("代码助手", 5.0),
     ("编程", 3.0),
@@ -113,48 +113,66 @@ _TOOL_NAMES = """
     leer_archivo editar_archivo lesen
 """
 _TOOLS = frozenset(_TOOL_NAMES.split())
-_TOOL = 5.0
-_SIGNS = frozenset((*_WORDS, *_PHRASES))
-_MOST = 7.0
+# What a tool weighs, and the least that counts in a user's turn.
+TOOL = 5.0
+SIGNS = frozenset((*_WORDS, *_PHRASES))
+MOST = 7.0
 
 
-def scene_terms(system: str, tools: tuple[str, ...]) -> dict[str, float]:
-    """Return what speaks for a coding agent in a system prompt and names of tools, in log-odds."""
+def scene_terms(system: str, tools: tuple[str, ...]) -> tuple[float, dict[str, float]]:
+    """Return what speaks for a coding agent in a system prompt and names of tools, in log-odds.
+
+    The sum, and its terms by their names.
+    """
     terms: dict[str, float] = {}
     if system:
         lowered = window(system).lower()
         terms = _signs(lowered, words_of(lowered))
-        if not lowered.isascii():
-            terms |= {text: weight for text, weight in _OTHER_SCRIPTS if text in lowered}
-    for name in tools:
-        if name.lower() in _TOOLS:
-            terms[f"tool {name}"] = _TOOL
-            break
+        if not system.isascii():
+            terms |= {text: weight for text, weight in OTHER_SCRIPTS if text in lowered}
+    tool = coding_tool(tools)
+    if tool is not None:
+        terms[tool] = TOOL
     return _capped(terms)
 
 
-def turn_terms(lowered: str, words: AbstractSet[str]) -> dict[str, float]:
-    """Return what speaks for a coding agent in a user's turn: its *lowered* text and its *words*.
+def coding_tool(tools: tuple[str, ...]) -> str | None:
+    """Return the name of the term of the first of *tools* that only coding agents have."""
+    return next((f"tool {name}" for name in tools if name.lower() in _TOOLS), None)
 
-    Only what nobody else writes counts here.
+
+def turn_terms(
+    last: str, words: AbstractSet[str], earlier: Iterable[str]
+) -> tuple[float, dict[str, float]]:
+    """Return what speaks for a coding agent in a user's turns, as `scene_terms` does.
+
+    *last* is the last in lower case, *words* are those in it. Only what nobody else writes counts
+    here.
     """
-    if _SIGNS.isdisjoint(words):
-        return {}
-    strong = {t: w for t, w in _signs(lowered, words).items() if w >= _TOOL}
-    return _capped(strong)
+    found = _signs(last, words)
+    for text in earlier:
+        lowered = text.lower()
+        found |= _signs(lowered, words_of(lowered))
+    return _capped({term: weight for term, weight in found.items() if weight >= TOOL})
+
+
+def signs_of(word: str) -> tuple[tuple[str, float], ...]:
+    """Return the terms, with their weights, that *word* may make, the word itself among them."""
+    own = ((word, _WORDS[word]),) if word in _WORDS else ()
+    return (*own, *_PHRASES.get(word, ()))
 
 
 def _signs(lowered: str, words: AbstractSet[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for word in sorted(_SIGNS & words):
-        if word in _WORDS:
-            found[word] = _WORDS[word]
-        found.update((text, weight) for text, weight in _PHRASES.get(word, ()) if text in lowered)
-    return found
+    return {
+        term: weight
+        for word in sorted(SIGNS & words)
+        for term, weight in signs_of(word)
+        if term == word or term in lowered
+    }
 
 
-def _capped(terms: dict[str, float]) -> dict[str, float]:
+def _capped(terms: dict[str, float]) -> tuple[float, dict[str, float]]:
     whole = sum(terms.values())
-    if whole <= _MOST:
-        return terms
-    return {name: weight * _MOST / whole for name, weight in terms.items()}
+    if whole <= MOST:
+        return whole, terms
+    return MOST, {name: weight * MOST / whole for name, weight in terms.items()}

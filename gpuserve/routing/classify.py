@@ -10,9 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from gpuserve.routing.agents import scene_terms, turn_terms
-from gpuserve.routing.model import Model, Weighed, shipped
-from gpuserve.routing.tokens import Seen, seen_in, words_of
+from gpuserve.routing import compiled
+from gpuserve.routing.agents import coding_tool, scene_terms, turn_terms
+from gpuserve.routing.mix import CONTEXT_CAP, LEAST_SHOWN, REPLY_WEIGHT, SAYS_LITTLE, SHOWN
+from gpuserve.routing.model import Model, shipped
+from gpuserve.routing.tokens import readable, see, window
 from gpuserve.routing.turns import Turns
 
 # Below and above: unsure, so the profile's default answers.
@@ -20,18 +22,15 @@ UNSURE = (0.44, 0.56)
 
 # Bytes, because a Chinese sentence has a third of the characters of an English one.
 _SHORT_BYTES = 30
-# Log-odds of a turn between which it may be about what came before: follow-ups in full sentences
-# lean to general, because most of what has no word of programming is.
-_SAYS_LITTLE = (-2.3, 1.0)
-_CONTEXT_CAP = 3.0
-_REPLY_WEIGHT = 0.5
 _MOST = 12.0  # log-odds beyond which a probability means nothing any more
-_SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NO_REASON = ("no sign of code",)
+
+
+@dataclass(slots=True, kw_only=True)  # frozen, it would take three times as long to make
 class Verdict:
-    """The answer: `score` is the probability of code, 0 to 1.
+    """The answer, which nobody changes: `score` is the probability of code, 0 to 1.
 
     `reasons` are the words and marks that weighed most, in log-odds, such as `"python +2.8"`,
     the heaviest first.
@@ -48,56 +47,65 @@ def classify(
     """Return the verdict on *turns*; the time does not grow with their length.
 
     A score from the first to the second bound of *unsure* is a verdict of its own. *model* is the
-    table to go by; None: the one that comes with gpuserve.
+    table to go by; None: the one that comes with gpuserve, compiled where that can be.
     """
-    model = model or shipped()
-    seen = seen_in(turns.last)
-    own = model.weigh(seen)
-    total = model.prior + own.total
-    terms = own.terms
-    if turns.earlier and _says_little(turns.last, total):
-        context = _context(turns, model)
-        counted = max(-_CONTEXT_CAP, min(_CONTEXT_CAP, context.total))
-        share = counted / context.total if context.total else 0.0
-        total += counted
-        terms |= {f"earlier: {name}": w * share for name, w in context.terms.items()}
-    agent = scene_terms(turns.system, turns.tools)
-    if agent:
-        total += sum(agent.values())
-        terms |= {f"system: {name}": weight for name, weight in agent.items()}
-    agent = _agents_turn(seen, turns.earlier)
-    if agent:
-        total += sum(agent.values())
-        terms |= agent
+    found = scanned(turns) if model is None else None
+    total, reasons = weighed(turns, model or shipped()) if found is None else found
     score = 1 / (1 + math.exp(-max(-_MOST, min(_MOST, total))))
-    return Verdict(route=_route(score, unsure), score=score, reasons=_reasons(terms))
+    return Verdict(route=_route(score, unsure), score=score, reasons=reasons or _NO_REASON)
 
 
-def _agents_turn(seen: Seen, earlier: tuple[str, ...]) -> dict[str, float]:
-    """Return what a coding agent's own turns show, the last or those before it."""
-    terms = turn_terms(seen.lowered, seen.words)
-    for text in earlier:
-        lowered = text.lower()
-        terms |= turn_terms(lowered, words_of(lowered))
-    return terms
+def scanned(turns: Turns) -> tuple[float, tuple[str, ...]] | None:
+    """Return what `weighed` does by the shipped model; None where compiled code cannot."""
+    scan = compiled.shipped_scan()
+    if scan is None:
+        return None
+    earlier, reply, system, tools = turns.earlier, turns.reply, turns.system, turns.tools
+    return scan.verdict(
+        readable(turns.last),
+        bool(earlier) and _is_short(turns.last),
+        readable("\n".join(earlier)) if earlier else None,
+        readable(reply) if reply and earlier else None,
+        earlier,
+        window(system) if system else None,
+        coding_tool(tools) if tools else None,
+    )
 
 
-def _says_little(last: str, own: float) -> bool:
-    """Whether a turn of *own* log-odds may be about what came before it."""
+def weighed(turns: Turns, model: Model) -> tuple[float, tuple[str, ...]]:
+    """Return the log-odds of code and what weighed most in them, by *model*."""
+    seen = see(readable(turns.last))
+    own = model.weigh(seen)
+    total, terms = own.total + model.prior, own.terms
+    if turns.earlier and (_is_short(turns.last) or SAYS_LITTLE[0] < total < SAYS_LITTLE[1]):
+        context, said = _context(turns, model)
+        counted = max(-CONTEXT_CAP, min(CONTEXT_CAP, context))
+        share = counted / context if context else 0.0
+        total += counted
+        terms |= {f"earlier: {name}": w * share for name, w in said.items()}
+    agent, signs = scene_terms(turns.system, turns.tools)
+    total += agent
+    terms |= {f"system: {name}": weight for name, weight in signs.items()}
+    agent, signs = turn_terms(seen.lowered, seen.words, turns.earlier)
+    total += agent
+    terms |= signs
+    return total, _reasons(terms)
+
+
+def _is_short(last: str) -> bool:
     # As many characters are at least as many bytes: no more of a long turn need be looked at.
-    short = len(last[:_SHORT_BYTES].encode("utf-8", "replace")) < _SHORT_BYTES
-    return short or _SAYS_LITTLE[0] < own < _SAYS_LITTLE[1]
+    return len(last[:_SHORT_BYTES].encode("utf-8", "replace")) < _SHORT_BYTES
 
 
-def _context(turns: Turns, model: Model) -> Weighed:
-    """Return what was said before the last turn, by both sides, as one sum."""
-    asked = model.weigh(seen_in("\n".join(turns.earlier)))
+def _context(turns: Turns, model: Model) -> tuple[float, dict[str, float]]:
+    """Return what was said before the last turn, by both sides, as one sum, and its terms."""
+    asked = model.weigh(see(readable("\n".join(turns.earlier))))
     total, terms = model.prior + asked.total, asked.terms
     if turns.reply:
-        reply = model.weigh(seen_in(turns.reply))
-        total += (model.prior + reply.total) * _REPLY_WEIGHT
-        terms = terms | {n: w * _REPLY_WEIGHT for n, w in reply.terms.items() if n not in terms}
-    return Weighed(total, terms)
+        reply = model.weigh(see(readable(turns.reply)))
+        total += (model.prior + reply.total) * REPLY_WEIGHT
+        terms |= {n: w * REPLY_WEIGHT for n, w in reply.terms.items() if n not in terms}
+    return total, terms
 
 
 def _route(score: float, unsure: tuple[float, float]) -> Literal["code", "general", "unsure"]:
@@ -108,5 +116,6 @@ def _route(score: float, unsure: tuple[float, float]) -> Literal["code", "genera
 
 def _reasons(terms: dict[str, float]) -> tuple[str, ...]:
     heaviest = sorted(((abs(weight), name) for name, weight in terms.items()), reverse=True)
-    shown = [f"{name} {terms[name]:+.1f}" for size, name in heaviest[:_SHOWN] if size >= 0.05]
-    return tuple(shown) or ("no sign of code",)
+    return tuple(
+        f"{name} {terms[name]:+.1f}" for size, name in heaviest[:SHOWN] if size >= LEAST_SHOWN
+    )

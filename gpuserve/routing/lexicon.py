@@ -13,11 +13,11 @@ from gpuserve.routing.tokens import Seen, is_other_script, is_spaced, tokens_of
 # Classes that vote together only: "write … function", whatever stands between.
 MAKE, THING = "make", "thing"
 # How many words behind the verb the thing may stand: "write a short and fast function".
-_REACH = 6
+REACH = 6
 _STEM_CHARS = range(7, 1, -1)
 _SURE_CHARS = 4
 # Articles and conjunctions that Arabic and Hebrew write together with the word.
-_PREFIXES = ("ال", "وال", "بال", "و", "ب", "ل", "ה", "ב", "ל", "ו", "ש", "מ")
+PREFIXES = ("ال", "وال", "بال", "و", "ب", "ل", "ה", "ב", "ל", "ו", "ש", "מ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,11 @@ def asks_to_program(seen: Seen, lexicon: Lexicon) -> bool:
     """Whether a verb such as "write" has a thing such as "function" a few words behind it."""
     if lexicon.make.isdisjoint(seen.words) or lexicon.thing.isdisjoint(seen.words):
         return False
-    verb_at = -_REACH - 1
+    verb_at = -REACH - 1
     for at, token in enumerate(seen.tokens):
         if token in lexicon.make:
             verb_at = at
-        elif token in lexicon.thing and at - verb_at <= _REACH:
+        elif token in lexicon.thing and at - verb_at <= REACH:
             return True
     return False
 
@@ -109,7 +109,7 @@ def _other_scripts(seen: Seen, lexicon: Lexicon) -> Iterator[tuple[str, str]]:
 def _stem(word: str, stems: Mapping[str, str]) -> str | None:
     found = _beginning(word, stems)
     if found is None and "֐" <= word[0] <= "ۿ":
-        for prefix in _PREFIXES:
+        for prefix in PREFIXES:
             if word.startswith(prefix) and len(word) > len(prefix) + 2:
                 found = found or _beginning(word[len(prefix) :], stems)
     return found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 # A character without which the fixed string is not there, the string, the mark that it makes. To
 # look for one character costs a tenth of looking for two. Text is seen as written, case included.
-_FIXED: tuple[tuple[str, str, str], ...] = (
+FIXED: tuple[tuple[str, str, str], ...] = (
     ("#", "#!/", "shebang"),
     ("$", "$$", "formula"),
     ("(", "Traceback (most recent", "stack trace"),
@@ -22,7 +22,7 @@ _FIXED: tuple[tuple[str, str, str], ...] = (
     ("\\", "\\begin{", "formula"),
     ("\\", ":\\", "path"),
 )
-_OF_LINES: tuple[tuple[str, str, str], ...] = (
+OF_LINES: tuple[tuple[str, str, str], ...] = (
     ("\n", "\n    ", "indent"),
     ("\t", "\n\t", "indent"),
     (";", ";\n", "line;"),
@@ -36,7 +36,7 @@ _OF_LINES: tuple[tuple[str, str, str], ...] = (
     (".", "    at ", "stack trace"),
     ('"', '  File "', "stack trace"),
 )
-_OF_CAPITALS: tuple[tuple[str, str], ...] = (
+OF_CAPITALS: tuple[tuple[str, str], ...] = (
     ("SELECT ", "SQL"),
     ("INSERT INTO", "SQL"),
     ("CREATE TABLE", "SQL"),
@@ -54,7 +54,12 @@ _SHAPE = re.sub(
 # The same without case: letters and digits are `a`.
 _LETTERS = _SHAPE.replace(b"A", b"a").replace(b"0", b"a")
 _FENCE = re.compile(r"```[ \t]*([\w+#-]*)")
-_PROSE_FENCES = frozenset(("text", "txt", "markdown", "md", "quote", "json", "csv"))
+PROSE_FENCES = frozenset(("text", "txt", "markdown", "md", "quote", "json", "csv"))
+# The marks that are no fixed strings.
+OTHERS = (
+    *("backtick", "fenced prose", "fence", "fence of code", "call", "subscript", "snake_case"),
+    *("error type", "option", "path", "camelCase"),
+)
 # How often a letter is looked at with its neighbours before the search is given up.
 _LOOKS = 8
 _BEFORE_PATH = frozenset(" \n\t~.\"'=(`:>")
@@ -62,14 +67,14 @@ _BEFORE_PATH = frozenset(" \n\t~.\"'=(`:>")
 
 def marks_of(text: str) -> list[str]:
     """Return the names of the marks in *text*, each once, in a fixed order."""
-    found = [name for sign, fixed, name in _FIXED if sign in text and fixed in text]
+    found = [name for sign, fixed, name in FIXED if sign in text and fixed in text]
     if "\n" in text:
-        found += [name for sign, fixed, name in _OF_LINES if sign in text and fixed in text]
+        found += [name for sign, fixed, name in OF_LINES if sign in text and fixed in text]
     # Half a surrogate pair, which JSON can spell, has no bytes.
     raw = text.encode("utf-8", "replace")
     shape = raw.translate(_SHAPE)
     if b"AAA" in shape:
-        found += [name for fixed, name in _OF_CAPITALS if fixed in text]
+        found += [name for fixed, name in OF_CAPITALS if fixed in text]
     if "`" in text:
         found.append(_quoted(text))
     found += _of_shape(text, shape, raw.translate(_LETTERS))
@@ -99,7 +104,7 @@ def _quoted(text: str) -> str:
     if fence is None:
         return "backtick"
     language = fence.group(1).lower()
-    if language in _PROSE_FENCES:
+    if language in PROSE_FENCES:
         return "fenced prose"
     return f"fence{' of code' if language else ''}"
 

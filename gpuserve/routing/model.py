@@ -19,13 +19,13 @@ TABLE = "data/router.tsv"
 FORMAT = 1
 UNIT = 100  # weights are in hundredths
 # Each further word of a class says less than the one before: log2(1 + n), up to six words.
-_FURTHER = tuple(math.log2(1 + n) for n in range(7))
+FURTHER = tuple(math.log2(1 + n) for n in range(7))
 # In a long text any word of a class turns up sooner or later.
-_TYPICAL_WORDS = 40
+TYPICAL_WORDS = 40
 # Known words a text is taken to have besides its own, so that one word alone decides nothing.
-_MORE_KNOWN = 4
+MORE_KNOWN = 4
 # How many words and pairs of a text are told by name.
-_TOLD = 6
+TOLD = 6
 ASKS = "asks to program"
 
 
@@ -89,6 +89,20 @@ class Model:
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
+    def rank_of(self, entry: str | tuple[str, str]) -> int:
+        """Return how many words and pairs weigh more than *entry*; -1 where it weighs nothing."""
+        return self._ranks.get(entry, -1)
+
+    @property
+    def lexicon_groups(self) -> frozenset[str]:
+        """The classes that the lexicon's entries are in."""
+        lexicon = self.lexicon
+        return frozenset(
+            group
+            for entries in (lexicon.words, lexicon.pairs, lexicon.stems, lexicon.parts)
+            for group in entries.values()
+        )
+
     @property
     def prior(self) -> float:
         """The log-odds of code for a text in which nothing counts."""
@@ -104,7 +118,7 @@ class Model:
         each = share_of(len(ranks)) / UNIT
         total = sum(map(self._weights.__getitem__, ranks)) * each
         ranks.sort()
-        terms = {self._names[rank]: self._weights[rank] * each for rank in ranks[:_TOLD]}
+        terms = {self._names[rank]: self._weights[rank] * each for rank in ranks[:TOLD]}
         faint = _faint(len(names)) / UNIT
         for group, entries in sorted(hits_in(seen, self.lexicon, met).items()):
             whole = self.groups.get(group, 0) * further(len(entries)) * faint
@@ -131,7 +145,7 @@ def _marks(seen: Seen, lexicon: Lexicon) -> list[str]:
 
 
 def _faint(names: int) -> float:
-    return 1.0 if names < _TYPICAL_WORDS else math.sqrt(_TYPICAL_WORDS / names)
+    return 1.0 if names < TYPICAL_WORDS else math.sqrt(TYPICAL_WORDS / names)
 
 
 def _name(entry: str | tuple[str, str]) -> str:
@@ -140,12 +154,12 @@ def _name(entry: str | tuple[str, str]) -> str:
 
 def share_of(known: int) -> float:
     """Return what each of *known* words and pairs counts of its weight: 1 / √(4 + known)."""
-    return 1 / math.sqrt(_MORE_KNOWN + known)
+    return 1 / math.sqrt(MORE_KNOWN + known)
 
 
 def further(entries: int) -> float:
     """Return how much *entries* of one class count, as a multiple of one."""
-    return _FURTHER[min(entries, len(_FURTHER) - 1)]
+    return FURTHER[min(entries, len(FURTHER) - 1)]
 
 
 def parsed(table: str) -> Model:

@@ -30,6 +30,12 @@ _TASKS: tuple[tuple[str, Task], ...] = (
     ("/detokenize", "count"),
 )
 _TASK_OF_PATH = dict(_TASKS)
+# What most bodies have and no others: nothing here asks for tools, a schema or an infill.
+_ORDINARY = """
+    model messages input prompt stream stream_options max_tokens max_completion_tokens
+    max_output_tokens temperature top_p n stop seed user presence_penalty frequency_penalty
+"""
+_ORDINARY_KEYS = frozenset(_ORDINARY.split())
 _IMAGES = frozenset({"image_url", "input_image", "image"})
 # The first of them counts (vllm/entrypoints/openai/chat_completion/protocol.py).
 LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -111,12 +117,13 @@ def need_of(
     # The bytes of an image say nothing about its tokens.
     size = 0 if images or task not in ("chat", "text") else size_bytes
     wanted = _wanted_tokens(body)
+    ordinary = body.keys() <= _ORDINARY_KEYS
     return Need(
         task=task,
         model=model,
-        tools=bool(body.get("tools")) and body.get("tool_choice") != "none",
+        tools=not ordinary and bool(body.get("tools")) and body.get("tool_choice") != "none",
         images=images,
-        structured=_is_structured(body),
+        structured=not ordinary and _is_structured(body),
         fim=task == "text" and is_fim(body),
         stream=body.get("stream") is True,
         tokens=size // _USUAL_BYTES_PER_TOKEN + wanted if size else 0,
@@ -156,7 +163,9 @@ def _is_structured(body: dict[str, Any]) -> bool:
 def _has_image(body: dict[str, Any]) -> bool:
     for key in ("messages", "input"):
         messages = body.get(key)
-        for message in messages if isinstance(messages, list) else ():
+        if not isinstance(messages, list):
+            continue
+        for message in messages:
             content = message.get("content") if isinstance(message, dict) else None
             if isinstance(content, list) and any(_is_image(part) for part in content):
                 return True

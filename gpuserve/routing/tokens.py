@@ -40,8 +40,8 @@ _TYPED = (
     ("\u00a0", " "),
 )
 # Words with endings are cut to this many letters: a cheap stem.
-_STEM_CHARS = 7
-_LATIN_STEM_CHARS = 6
+STEM_CHARS = 7
+LATIN_STEM_CHARS = 6
 FIRST = "^"  # stands before the first token, so that "^ how" is a neighbour pair
 
 
@@ -73,10 +73,19 @@ def window(text: str) -> str:
     return f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
 
 
+def readable(text: str) -> str:
+    """Return the window of *text* as it is read; a wrapper around a sentence is taken off."""
+    # Text that went through JSON twice shows its line ends as two characters.
+    return typed(window(unwrapped(text)).replace("\\n", "\n"))
+
+
 def seen_in(text: str) -> Seen:
     """Return what the window of *text* shows; a wrapper around a sentence is taken off."""
-    # Text that went through JSON twice shows its line ends as two characters.
-    text = typed(window(unwrapped(text)).replace("\\n", "\n"))
+    return see(readable(text))
+
+
+def see(text: str) -> Seen:
+    """Return what *text* shows, all of it, as `readable` returned it."""
     lowered = text.lower()
     tokens = _tokens(lowered)
     words = set(tokens)
@@ -134,10 +143,10 @@ def _punctuation(lowered: str) -> list[str]:
 
 
 def _pieces(words: set[str], others: list[str]) -> set[str]:
-    pieces = {f"{w[:_LATIN_STEM_CHARS]}~" for w in words if len(w) > _LATIN_STEM_CHARS}
+    pieces = {f"{w[:LATIN_STEM_CHARS]}~" for w in words if len(w) > LATIN_STEM_CHARS}
     for run in others:
         if is_spaced(run):
-            pieces.add(run[:_STEM_CHARS])
+            pieces.add(run[:STEM_CHARS])
         else:
             pieces.update(map(str.__add__, run, run[1:]))
     return pieces

@@ -17,14 +17,21 @@ _HEAD_CHARS = 3000
 _TAIL_CHARS = 1000
 _TURNS = 40
 _EARLIER_TURNS = 4
+_SCENE_TURNS = 2  # at the beginning, where a system prompt stands
 _EARLIER_CHARS = 300
 _REPLY_CHARS = 150
 _TOOLS = 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# A body without these keys says nothing about the scene but in its messages.
+_SCENE_KEYS = frozenset(("system", "instructions", "tools"))
+
+
+@dataclass(slots=True, kw_only=True)  # frozen, it would take three times as long to make
 class Turns:
     """What was said last by the user, before that, and by the one who set the scene.
+
+    Nobody changes one.
 
     `earlier` are the user's turns before the last, the latest first, `reply` is what the assistant
     said before the last; both shortened. `tools` are the names of the functions on offer and of
@@ -41,6 +48,11 @@ class Turns:
 
 def turns_of(body: dict[str, Any]) -> Turns:
     """Return the turns of a request body: `messages`, `input` (Responses) or `prompt`."""
+    messages = body.get("messages")
+    if isinstance(messages, list) and body.keys().isdisjoint(_SCENE_KEYS):
+        turns = _plain(messages)
+        if turns is not None:
+            return turns
     system = text_of(body.get("system")) or text_of(body.get("instructions"))
     tools = tuple(_tool_names(body.get("tools")))
     for key in ("messages", "input"):
@@ -78,6 +90,39 @@ def _join(parts: Iterable[object], limit: int | None) -> str:
     return "\n".join(texts)
 
 
+def _plain(said: list[object]) -> Turns | None:
+    """Return what `_conversation` does of messages with a role and a text; None of any other."""
+    if len(said) > _TURNS:
+        return None
+    asked: list[str] = []
+    scene: list[str] = []
+    reply = ""
+    at = len(said)
+    for message in reversed(said):
+        at -= 1
+        if not isinstance(message, dict) or len(message) != 2:
+            return None
+        role, text = message.get("role"), message.get("content")
+        if not isinstance(text, str):
+            return None
+        if role == "user":
+            if text:
+                asked.append(text)
+        elif role == "assistant":
+            if asked and not reply:
+                reply = text[:_REPLY_CHARS]
+        elif role not in ("system", "developer"):
+            return None
+        elif at < _SCENE_TURNS and text:
+            scene.insert(0, text)
+    return Turns(
+        last=asked[0] if asked else "",
+        earlier=tuple([text[:_EARLIER_CHARS] for text in asked[1 : 1 + _EARLIER_TURNS]]),
+        reply=reply,
+        system="\n".join(scene),
+    )
+
+
 def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]) -> Turns:
     # A turn that answers a tool call has no text of the user's: what the user said last before
     # it still stands, and so does the route.
@@ -98,7 +143,7 @@ def _conversation(said: Sequence[object], *, system: str, tools: tuple[str, ...]
                 earlier.append(text[:_EARLIER_CHARS])
         elif role == "assistant" and last is not None and not reply:
             reply = text[:_REPLY_CHARS]
-    for message in islice(said, 2):
+    for message in islice(said, _SCENE_TURNS):
         role, text = _turn(message)
         if role in ("system", "developer") and text:
             scene.append(text)

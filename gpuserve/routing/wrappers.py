@@ -35,7 +35,7 @@ def unwrapped(text: str) -> str:
 
 def _from_fence(text: str) -> str:
     """Return *text* with the first fenced object, if any, replaced by its sentences."""
-    fence = _FENCE.search(text)
+    fence = _FENCE.search(text) if "```" in text else None
     end = text.find("```", fence.end()) if fence is not None else -1
     if fence is None or end == -1:
         return text
