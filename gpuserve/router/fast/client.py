@@ -258,6 +258,7 @@ class Client(asyncio.Protocol):
         # An answer that began before the worker was told to end could not say that it is the last.
         if exchange.closing or self._carrier.draining:
             self._phase = _LINGERING
+            self._carrier.outbox.flush()
             self.transport.close()
             return
         self._phase = _HEAD
@@ -290,6 +291,7 @@ class Client(asyncio.Protocol):
     def drain(self) -> None:
         """Close the connection if nothing goes on."""
         if self._phase == _HEAD and not self._data:
+            self._carrier.outbox.flush()
             self.transport.close()
 
     def abort(self) -> None:
@@ -304,6 +306,7 @@ class Client(asyncio.Protocol):
         Its head is *size* bytes long, its body *length*, CHUNKED or UNSURE.
         """
         self._exchange.let_go()
+        self._carrier.outbox.flush()
         self._phase = _LENT
         self._begun = False
         self.deadline = 0

@@ -121,11 +121,13 @@ class Exchange:
         if head.length >= _APART_BYTES:
             apart = memoryview(self._data)[head.size :] if body is None else memoryview(body)
             line.send(self, b"".join((begin, fields, self._id_line, _BLANK)), apart)
+            self._shared.counts.added_s.observe(perf_counter() - self._began)
         else:
             if body is None:
                 body = self._data[head.size :]
-            line.send(self, b"".join((begin, fields, self._id_line, _BLANK, body)), None)
-        self._shared.counts.added_s.observe(perf_counter() - self._began)
+            message = b"".join((begin, fields, self._id_line, _BLANK, body))
+            line.expect(self)
+            self._shared.outbox.put_request(line.transport, message, self._began)
 
     def dialled(self, line: Line) -> None:
         """Send the request over a new connection."""
@@ -157,7 +159,18 @@ class Exchange:
 
     # The answer.
 
-    def answer_head(self, head: AnswerHead, body: bytes) -> bytes:
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Send the client a whole answer."""
+        now = perf_counter()
+        message = self._answer(head, body, now)
+        self._shared.outbox.put_answer(self.transport, message, now)
+
+    def answer_begins(self, head: AnswerHead, body: bytes) -> None:
+        """Send the client the head of an answer, and what there is of its body."""
+        self._shared.outbox.flush()
+        self.transport.write(self._answer(head, body, perf_counter()))
+
+    def _answer(self, head: AnswerHead, body: bytes, now: float) -> bytes:
         """Return the head for the client, blank line included, and *body* behind it."""
         way = self._way
         assert way is not None
@@ -166,7 +179,7 @@ class Exchange:
         shared.bodies.held_bytes -= self.held_bytes
         self.held_bytes = 0
         self._data = b""
-        lane.counts.first_byte_s.observe(perf_counter() - self._began)
+        lane.counts.first_byte_s.observe(now - self._began)
         lane.statuses[head.status // 100 - 1] += 1
         lane.decided[0] += 1
         if way.special:
@@ -234,6 +247,7 @@ class Exchange:
         path = self._head.path if self._head is not None else ""
         request_id = self._id_line[len(_ID) :]
         told += self._page()
+        self._shared.outbox.flush()
         self.transport.write(refusal_bytes(path, refusal, request_id, told, closing=self.closing))
 
     def refuse(self, refusal: Refusal, head: Head | None) -> None:

@@ -28,8 +28,11 @@ class Receiver(Protocol):
 
     transport: asyncio.Transport
 
-    def answer_head(self, head: AnswerHead, body: bytes) -> bytes:
-        """Return the head for the client, blank line included, and *body* behind it."""
+    def answer_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Send an answer; `answered` follows."""
+
+    def answer_begins(self, head: AnswerHead, body: bytes) -> None:
+        """Send the head of an answer and what there is of its body; the rest is written here."""
 
     def answered(self) -> None:
         """Learn that the answer is complete and written."""
@@ -99,11 +102,15 @@ class Line(asyncio.Protocol):
 
     def send(self, client: Receiver, message: bytes, body: memoryview | None) -> None:
         """Send a request, whose *body* may be a part of its own, for *client*."""
-        self.client = client
-        self._phase = _WAITING
+        self.expect(client)
         self.transport.write(message)
         if body is not None:
             self.transport.write(body)
+
+    def expect(self, client: Receiver) -> None:
+        """Take what comes for the answer to the request of *client*, which is being sent."""
+        self.client = client
+        self._phase = _WAITING
 
     def leave(self) -> None:
         """Break the connection because nobody wants the answer any more."""
@@ -188,7 +195,7 @@ class Line(asyncio.Protocol):
             head, data = read
         length = head.length
         if length == len(data):
-            client.transport.write(client.answer_head(head, data))
+            client.answer_whole(head, data)
             self._finish(client, keep=head.keep)
             return
         self._keep = head.keep
@@ -200,7 +207,7 @@ class Line(asyncio.Protocol):
             self._pass_chunked(client, data, head)
         elif length == UNTIL_CLOSE:
             self._phase = _UNTIL_CLOSE
-            client.transport.write(client.answer_head(head, data))
+            client.answer_begins(head, data)
         elif length <= WHOLE_BYTES:
             self._phase = _WHOLE
             self._head, self._held, self._left = head, data, length
@@ -208,7 +215,7 @@ class Line(asyncio.Protocol):
         else:
             self._phase = _LENGTH
             self._left = length
-            client.transport.write(client.answer_head(head, b""))
+            client.answer_begins(head, b"")
             self._pass_length(client, data)
 
     def _read(self, client: Receiver, data: bytes) -> tuple[AnswerHead, bytes] | None:
@@ -240,7 +247,7 @@ class Line(asyncio.Protocol):
         self._head = None
         if missing < 0:
             held = held[: self._left]
-        client.transport.write(client.answer_head(head, held))
+        client.answer_whole(head, held)
         self._finish(client, keep=self._keep and not missing)
 
     def _pass_length(self, client: Receiver, data: bytes) -> None:
@@ -259,8 +266,8 @@ class Line(asyncio.Protocol):
         if out:
             self._clean = out.endswith(b"\n\n\r\n")
         if head is not None:
-            out = client.answer_head(head, out)
-        if out:
+            client.answer_begins(head, out)
+        elif out:
             client.transport.write(out)
         if chunks.done:
             self._finish(client, keep=self._keep and not chunks.excess)

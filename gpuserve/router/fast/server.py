@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gpuserve.router.counts import Counts
 from gpuserve.router.fast.client import Client
+from gpuserve.router.fast.outbox import Outbox
 from gpuserve.router.fast.ways import Ways
 from gpuserve.router.head import Template
 from gpuserve.router.limits import Bodies
@@ -28,6 +29,7 @@ class FastServer:
 
     def __init__(self, tables: TableFile, links: Links, bodies: Bodies, slow: PublicServer) -> None:
         self.counts = Counts()
+        self.outbox = Outbox(asyncio.get_running_loop().call_soon, self.counts.added_s)
         self.links = links
         self.bodies = bodies
         self.draining = False

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 from gpuserve.router.counts import Counts
+from gpuserve.router.fast.outbox import Outbox
 from gpuserve.router.fast.ways import Way
 from gpuserve.router.head import Template
 from gpuserve.router.limits import Bodies
@@ -23,6 +24,7 @@ class Shared(Protocol):
     links: Links
     bodies: Bodies
     tables: TableFile
+    outbox: Outbox
     draining: bool
 
     def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from aiohttp import web
 from gpuserve.plan import Capabilities
 from gpuserve.profile.spec import LimitsSpec, RoutingSpec
 from gpuserve.router.chunks import Chunks
+from gpuserve.router.counts import Buckets
 from gpuserve.router.fast.client import Client
 from gpuserve.router.fast.handover import is_idle
 from gpuserve.router.fast.line import Line
+from gpuserve.router.fast.outbox import Outbox
 from gpuserve.router.fast.pool import Pool
 from gpuserve.router.fast.server import FastServer
 from gpuserve.router.fast.ways import Way
@@ -46,16 +49,27 @@ LONG = b"HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n" + b"x" * 70000
 
 
 class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it."""
+    """A transport that keeps what is written to it, *outbox* included when one looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         super().__init__()
-        self.written = b""
+        self._outbox = outbox
+        self._written = b""
         self.closing = self.aborted = self.paused = self.ended = False
 
     def write(self, data: Any) -> None:
         assert not self.closing
-        self.written += bytes(data)
+        self._written += bytes(data)
+
+    @property
+    def written(self) -> bytes:
+        self._outbox.flush()
+        return self._written
+
+    @written.setter
+    def written(self, data: bytes) -> None:
+        self._outbox.flush()
+        self._written = data
 
     def write_eof(self) -> None:
         self.ended = True
@@ -95,11 +109,11 @@ class Bench:
     far: Wire
 
     def open(self) -> None:
-        self.near, self.client = Wire(), self.server()
+        self.near, self.client = Wire(self.server.outbox), self.server()
         self.client.connection_made(self.near)
 
     def idle(self) -> None:
-        self.far, self.line = Wire(), Line(self.pool)
+        self.far, self.line = Wire(self.server.outbox), Line(self.pool)
         self.line.connection_made(self.far)
         self.pool.give_back(self.line)
 
@@ -444,3 +458,48 @@ async def test_a_head_or_a_body_that_is_late_is_refused_and_idleness_is_not(benc
     assert bench.near.written == b""
     assert bench.near.aborted
     assert bench.nothing_left()
+
+
+async def test_what_comes_close_together_is_written_together_in_its_order(bench: Bench) -> None:
+    turn: list[Any] = []
+    added_s = Buckets((0.5, 2.0))
+    outbox = Outbox(turn.append, added_s)
+    first, second, gone = (Wire(outbox) for _ in range(3))
+    began = perf_counter()
+    outbox.put_request(first, b"a", began - 1)
+    assert first._written == b"a", "nothing came before it: at once"
+    for wire, message in ((second, b"b"), (gone, b"c"), (second, b"d")):
+        outbox.put_request(wire, message, began - 1)
+    outbox.put_answer(first, b"e", began - 1)
+    gone.abort()
+    assert (first._written, second._written) == (b"a", b"")
+    (flush,) = turn
+    flush()
+    assert (first._written, second._written, gone._written) == (b"ae", b"bd", b"")
+    assert added_s.counts == [0, 4, 0]
+    flush()
+    assert second._written == b"bd"
+
+
+async def test_the_last_answer_is_written_before_its_connection_ends(bench: Bench) -> None:
+    last = REQUEST.replace(b"keep-alive", b"close")
+    for _ in range(2):
+        bench.client.data_received(REQUEST)
+        bench.line.data_received(WHOLE)
+    bench.client.data_received(last)
+    bench.line.data_received(WHOLE)
+    assert bench.near.closing
+    assert bench.near._written.count(b"hello") == 3
+
+
+@pytest.mark.parametrize(
+    "after",
+    [b"POST /v1/chat/completions HTTP/1.1\r\nA : b\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"],
+)
+async def test_an_answer_is_written_before_what_another_request_is_told(
+    bench: Bench, after: bytes
+) -> None:
+    bench.client.data_received(REQUEST + after)
+    bench.line.data_received(WHOLE)
+    assert bench.near._written.startswith(b"HTTP/1.1 200 OK")
+    assert b"hello" in bench.near._written
