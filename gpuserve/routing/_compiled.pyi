@@ -2,6 +2,10 @@
 from collections.abc import Sequence
 from typing import final
 
+def plain_body(
+    raw: bytes, /
+) -> tuple[str, bool, int, int, str, tuple[str, ...], str, str] | None: ...
+
 @final
 class Scan:
     def __new__(

@@ -4,6 +4,7 @@ It is optional: an installation without a C compiler goes without, and each verd
 the last bit.
 """
 
+from collections.abc import Callable
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -22,12 +23,26 @@ from gpuserve.routing.model import (
 )
 from gpuserve.routing.tokens import FIRST, LATIN_STEM_CHARS, STEM_CHARS
 
+# Model, stream, wanted tokens, bytes of text; the last turn, those before, what was replied, the
+# system prompt.
+PlainBody = tuple[str, bool, int, int, str, tuple[str, ...], str, str]
+
+
+def _unread(raw: bytes, /) -> PlainBody | None:
+    """Return None: every body is parsed."""
+    del raw
+    return None
+
+
+# What a plain chat request holds; None for a body that must be parsed.
+plain_body: Callable[[bytes], PlainBody | None] = _unread
 try:
-    from gpuserve.routing._compiled import Scan
+    from gpuserve.routing import _compiled
 except ImportError:
     COMPILED = False
 else:
     COMPILED = True
+    plain_body = _compiled.plain_body
 
 # What a word is, for the scan, besides its weight.
 _MAKE, _THING, _SIGN, _FIRST, _SECOND, _WORD, _STEM, _PART = (1 << bit for bit in range(8))
@@ -35,14 +50,14 @@ _NOWHERE = -1
 
 
 @cache
-def shipped_scan() -> "Scan | None":
+def shipped_scan() -> "_compiled.Scan | None":
     """Return the model that comes with gpuserve, compiled; None where there is no compiled part."""
     return scan_of(shipped()) if COMPILED else None
 
 
-def scan_of(model: Model) -> "Scan":
+def scan_of(model: Model) -> "_compiled.Scan":
     """Return *model* compiled; ValueError where the compiled part has no room for it."""
-    return Scan(**table_of(model))
+    return _compiled.Scan(**table_of(model))
 
 
 def table_of(model: Model) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from gpuserve.routing.body import model_of
+from gpuserve.routing.compiled import plain_body
 from gpuserve.routing.fim import is_fim
-from gpuserve.routing.search import find
+from gpuserve.routing.turns import Turns
 
 Task = Literal["chat", "text", "pool", "count", "other"]
 
@@ -60,7 +61,8 @@ class Need:
     `size_bytes` is what these are estimated from, 0 likewise; `wanted_tokens` is what is to be
     generated, 0 when the request does not say. `structured`: the answer must follow a schema or
     grammar; `fim`: it stands between two pieces of code. `headers` are the request's, looked up
-    by names in lower case. `body` is the parsed body, read by rules and classification only.
+    by names in lower case. `body` is the parsed body, read by rules and classification only;
+    `turns` are those in it where they are known without it, and it is empty then.
 
     `counted_tokens` is what an engine's tokenizer said about the prompt, None where none was
     asked, -1 where none answered; `counted_by` is the upstream that was asked.
@@ -81,6 +83,7 @@ class Need:
     counted_by: str | None = None
     headers: Mapping[str, str] = field(default_factory=_no_headers)
     body: dict[str, Any] = field(default_factory=dict)
+    turns: Turns | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -135,9 +138,33 @@ def need_of(
     )
 
 
+def plain_need(path: str, raw: bytes) -> Need | None:
+    """Return the need of a plain chat request, without its body; None where more is asked.
+
+    What `need_of` says of the same body, read by the compiled part in a fifth of the time.
+    """
+    if path != "/v1/chat/completions":
+        return None
+    found = plain_body(raw)
+    if found is None:
+        return None
+    model, stream, wanted, size, last, earlier, reply, system = found
+    return Need(
+        task="chat",
+        model=model,
+        stream=stream,
+        tokens=size // _USUAL_BYTES_PER_TOKEN + wanted,
+        least_tokens=size // _MOST_BYTES_PER_TOKEN,
+        size_bytes=size,
+        wanted_tokens=wanted,
+        turns=Turns(last=last, earlier=earlier, reply=reply, system=system),
+    )
+
+
 def text_bytes(raw: bytes) -> int:
     r"""Return the bytes of *raw* as text: `\u4e2d` is one character of three."""
-    escaped = find(raw, b"\\u")
+    # To look for one character costs a fiftieth of looking for two.
+    escaped = raw.find(b"\\")
     return len(raw) if escaped < 0 else len(raw) - 3 * raw.count(b"\\u", escaped)
 
 

@@ -16,7 +16,8 @@ Kind = Literal["chat", "completion", "fim"]
 
 def verdict_on(need: Need, unsure: tuple[float, float]) -> Verdict:
     """Return what the classifier says of *need*; *unsure* as for `classify`."""
-    return classify(turns_of(need.body), unsure=unsure)
+    turns = need.turns
+    return classify(turns_of(need.body) if turns is None else turns, unsure=unsure)
 
 
 class Scene:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gpuserve.routing.marks import marks_of
-from gpuserve.routing.wrappers import unwrapped
+from gpuserve.routing.wrappers import may_be_wrapped, unwrapped
 
 # The request stands at the head or the tail of a long turn; the middle is paste. The window
 # bounds the time whatever the size.
@@ -75,6 +75,13 @@ def window(text: str) -> str:
 
 def readable(text: str) -> str:
     """Return the window of *text* as it is read; a wrapper around a sentence is taken off."""
+    if (
+        len(text) <= HEAD_CHARS + TAIL_CHARS
+        and text.isascii()
+        and "\\n" not in text
+        and not may_be_wrapped(text)
+    ):
+        return text
     # Text that went through JSON twice shows its line ends as two characters.
     return typed(window(unwrapped(text)).replace("\\n", "\n"))
 

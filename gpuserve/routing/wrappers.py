@@ -18,9 +18,14 @@ _TAGS = re.compile(
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(?=\{)")
 
 
+def may_be_wrapped(text: str) -> bool:
+    """Whether `unwrapped` has anything to look at in *text*."""
+    return "```" in text or text.lstrip()[:1] in ("{", "<")
+
+
 def unwrapped(text: str) -> str:
     """Return the sentences inside a wrapper, or *text* itself where there is none."""
-    if len(text) > _LONGEST_CHARS:
+    if len(text) > _LONGEST_CHARS or not may_be_wrapped(text):
         return text
     start = text.lstrip()[:1]
     if start == "{":
@@ -35,7 +40,7 @@ def unwrapped(text: str) -> str:
 
 def _from_fence(text: str) -> str:
     """Return *text* with the first fenced object, if any, replaced by its sentences."""
-    fence = _FENCE.search(text) if "```" in text else None
+    fence = _FENCE.search(text)
     end = text.find("```", fence.end()) if fence is not None else -1
     if fence is None or end == -1:
         return text

@@ -1,5 +1,6 @@
 """The compiled part of the classifier says what Python says, to the last bit."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from gpuserve.routing.classify import classify, scanned, weighed
 from gpuserve.routing.compiled import COMPILED, scan_of, table_of
 from gpuserve.routing.model import Model, lexicon_of, shipped
-from gpuserve.routing.turns import Turns
-from scripts.fuzz_compiled import Maker, difference
+from gpuserve.routing.request import plain_need
+from gpuserve.routing.turns import Turns, turns_of
+from scripts.odd_requests import PATH, Bodies, Maker, difference, misread
 from scripts.router_rows import rows_of, training_files
 
 COMPILER = shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python.h").exists()
@@ -88,6 +90,71 @@ def test_long_and_odd_texts_are_no_different(text: str) -> None:
 
 
 @needs_it
+@given(st.integers(min_value=0))
+def test_a_body_is_read_as_a_parser_reads_it_or_left_to_that(seed: int) -> None:
+    random = Random(seed)
+    for _ in range(20):
+        assert misread(BODIES.body(random)) is None
+
+
+@needs_it
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"model":"auto"}',
+        b'{"model":"auto","messages":[]}',
+        b'{"messages":[{"role":"user","content":"a"}]}',
+        b'{"model":"","messages":[{"role":"user","content":"a"}]}',
+        b'{"model":"a","model":"b","messages":[{"role":"user","content":"a"}]}',
+        b'{"model":"a","messages":[{"role":"user","role":"user"}]}',
+        b'{"model":"a","messages":[{"content":"a","content":"b"}]}',
+        b'{"model":"a","messages":[{"role":"user","content":"a","content":"b"}]}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"x":1}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}]}}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"},]}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],}',
+        rb'{"model":"a","messages":[{"role":"user","content":"\ud800"}]}',
+        rb'{"model":"a","messages":[{"role":"user","content":"\udc00\ud800"}]}',
+        rb'{"model":"a","messages":[{"role":"user","content":"\u12"}]}',
+        rb'{"model":"a","messages":[{"role":"user","content":"\x"}]}',
+        b'{"model":"a","messages":[{"role":"user","content":"\\',
+        b'{"model":"a","messages":[{"role":"user","content":"\xff"}]}',
+        b'{"model":"a","messages":[{"role":"user","content":"a\nb"}]}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"max_tokens":007}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"max_tokens":1.}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"max_tokens":1e5}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"max_tokens":-}',
+        b'{"model":"a","messages":[{"role":"user","content":"a"}],"stream":null}',
+        b"\xef\xbb\xbf" + b'{"model":"a","messages":[{"role":"user","content":"a"}]}',
+    ],
+)
+def test_what_is_no_plain_request_is_parsed(raw: bytes) -> None:
+    assert plain_need(PATH, raw) is None
+
+
+@needs_it
+def test_a_plain_request_is_not_parsed() -> None:
+    text = 'é "\n' * 100
+    said = [
+        {"role": "developer", "content": "be brief"},
+        *({"role": role, "content": text} for role in ("user", "assistant") * 6),
+        {"role": "user", "content": "and 日付 \\ 😀?"},
+    ]
+    body = {"model": "auto", "messages": said, "stream": True, "max_tokens": 7, "temperature": 0.5}
+    for ascii_only in (True, False):
+        raw = json.dumps(body, ensure_ascii=ascii_only).encode()
+        need = plain_need(PATH, raw)
+        assert need is not None
+        assert need.turns == turns_of(body)
+        assert (need.stream, need.wanted_tokens, need.model) == (True, 7, "auto")
+        assert misread(raw) is None
+        assert plain_need("/v1/messages", raw) is None
+
+
+@needs_it
 def test_a_verdict_with_the_compiled_part_is_the_one_without_it() -> None:
     # Another process, in which it cannot be imported.
     code = (
@@ -147,4 +214,4 @@ def test_places_beyond_the_table_are_refused() -> None:
             Scan(**{**table, **broken})
 
 
-MAKER = Maker()
+MAKER, BODIES = Maker(), Bodies()

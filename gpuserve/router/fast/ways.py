@@ -17,7 +17,7 @@ from gpuserve.router.tablefile import TableFile
 from gpuserve.routing.body import Dense, with_model
 from gpuserve.routing.choose import Choice, Refusal, choose
 from gpuserve.routing.peek import name_in
-from gpuserve.routing.request import Need, task_of
+from gpuserve.routing.request import Need, plain_need, task_of
 from gpuserve.routing.table import RoutingTable, Upstream
 
 # A body up to this has no more objects than may be read here: each takes three bytes.
@@ -103,6 +103,7 @@ class Ways:
         self._addresses: dict[tuple[str, str | None, float | None], Address | None] = {}
         self._lanes: dict[tuple[str, ...], Lane] = {}
         self._named: dict[tuple[str, bytes], Way] = {}
+        self._by_turns = False  # nothing but the turns of a chat request decides
         self._by_header = False  # rules look at headers, which are not read here
 
     def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
@@ -131,19 +132,25 @@ class Ways:
         name = data[spot[0] : spot[1]].decode("ascii") if spot is not None else None
         named = name is not None and name in table.by_name
         # Whose max_tokens may be lowered, the whole body counts.
-        if named and not table.routing.clamp_max_tokens:
+        by_name = named and not table.routing.clamp_max_tokens
+        if by_name:
             need = Need(task=task_of(path), model=name)
         elif len(data) > ASIDE_BYTES or (not named and self._by_header):
             return None
         else:
-            few = MOST_OBJECTS if len(data) > _SMALL_BYTES else None
-            try:
-                parsed = need_from("POST", path, "", data[start:], most_objects=few)
-            except Dense:
-                return None
-            if isinstance(parsed, Refusal):
-                return parsed
-            need = parsed
+            raw = data[start:]
+            plain = plain_need(path, raw) if self._by_turns else None
+            if plain is not None:
+                need = plain
+            else:
+                few = MOST_OBJECTS if len(data) > _SMALL_BYTES else None
+                try:
+                    parsed = need_from("POST", path, "", raw, most_objects=few)
+                except Dense:
+                    return None
+                if isinstance(parsed, Refusal):
+                    return parsed
+                need = parsed
         spills = table.routing.spill_over is not None
         choice = (
             choose(need, table, dark, self._links.load()) if spills else choose(need, table, dark)
@@ -161,7 +168,7 @@ class Ways:
                 way.body = with_model(data[start:], need.body, choice.model)
             else:
                 return None
-        elif name is not None and not need.body and not dark:
+        elif by_name and name is not None and not dark:
             self._named[path, name.encode()] = way
         return way
 
@@ -181,6 +188,7 @@ class Ways:
         self._lanes.clear()
         places = {(u.url, u.socket, u.keepalive_s) for u in table.upstreams}
         self._addresses = {p: a for p, a in self._addresses.items() if p in places}
+        self._by_turns = not table.routing.rules and not table.routing.clamp_max_tokens
         self._by_header = any(rule.header for rule in table.routing.rules)
         names = {upstream.name for upstream in table.upstreams}
         for name in [n for n in self._pools if n not in names]:

@@ -1,17 +1,19 @@
-/* Classifies as classify.py, tokens.py, marks.py, lexicon.py, model.py and agents.py do, in a tenth
- * of the time.
+/* What costs most of a request that names no model, in a tenth of Python's time: a verdict, as
+ * classify.py, tokens.py, marks.py, lexicon.py, model.py and agents.py reach it, and the body of a
+ * plain chat request, as body.py, request.py and turns.py read it.
  *
  * They say what is done and why. This does the same, to the last bit, and nothing else:
  * tests/property/test_compiled.py holds it to that. What is rare or long is left to them.
  *
  * A Scan copies its table when it is made and never changes. A call keeps what it finds on its
- * stack, and its work is bounded by MOST_BYTES, whatever the text.
+ * stack, and the work of a verdict is bounded by MOST_BYTES, whatever the text.
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include "body.h"
 #include "load.h"
 #include "verdict.h"
 
@@ -36,6 +38,11 @@ static PyType_Spec SPEC = {
     .slots = SLOTS,
 };
 
+static PyMethodDef FUNCTIONS[] = {
+    {"plain_body", plain_body, METH_O, "Return what a plain chat request holds; None: not for us."},
+    {NULL, NULL, 0, NULL},
+};
+
 static int fill(PyObject *module)
 {
     know_characters();
@@ -55,6 +62,7 @@ static struct PyModuleDef MODULE = {
     .m_name = "gpuserve.routing._compiled",
     .m_doc = "What the modules beside it do, compiled.",
     .m_size = 0,
+    .m_methods = FUNCTIONS,
     .m_slots = MODULE_SLOTS,
 };
 
