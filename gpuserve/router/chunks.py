@@ -18,6 +18,12 @@ _TRAILERS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff
 _SIZES: dict[bytes, int] = {b"%x" % size: size for size in range(1, 1024)}
 _END = b"0\r\n\r\n"
 
+# How tokens come: the first five bytes of a chunk to the bytes of the whole chunk. Those of small
+# ones reach into the event, which begins with `data:`.
+BEGINNINGS: dict[bytes, int] = {
+    (b"%x\r\nd" % size)[:5]: len(b"%x" % size) + size + 4 for size in range(16, 1 << 11)
+}
+
 
 class Chunks:
     """Follows one chunked body. `done` and `failed` say how it ended; `excess` came after it."""
@@ -74,13 +80,10 @@ class Chunks:
         self._left = left
         return data
 
-    def is_one(self, data: bytes) -> bool:
-        """Whether *data* is one chunk, whole, as a token comes; then there is nothing to note."""
-        if self._left or self._held or self._last:
-            return False
-        eol = data.find(b"\r\n", 0, 5)
-        size = _SIZES.get(data[:eol])
-        return size is not None and size + eol + 4 == len(data) and data.endswith(b"\r\n")
+    @property
+    def between(self) -> bool:
+        """Whether everything was passed on, and the next byte begins a chunk."""
+        return not (self._left or self._held or self._last)
 
     def pad(self) -> bytes | None:
         """Return what brings a receiver to the end of the chunk it is in; None if that is far."""

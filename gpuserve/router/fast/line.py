@@ -10,7 +10,7 @@ from gpuserve.router.answerhead import (
     AnswerHead,
     AnswerHeads,
 )
-from gpuserve.router.chunks import Chunks
+from gpuserve.router.chunks import BEGINNINGS, Chunks
 from gpuserve.router.links import Tally
 
 # An answer of known length up to this is sent in one piece, so that an engine that dies in the
@@ -21,6 +21,9 @@ WHOLE_BYTES = 64 << 10
 # a short body; the rest of a body, by its framing.
 _IDLE, _WAITING, _HEAD, _WHOLE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = range(7)
 _BEGIN = b"HTTP/1."
+
+_END_OF_EVENT = b"\n\n\r\n"
+_BEGINNING, _ENDING = slice(5), slice(-4, None)
 
 
 class Receiver(Protocol):
@@ -72,6 +75,7 @@ class Line(asyncio.Protocol):
         "_held",
         "_keep",
         "_left",
+        "_out",
         "_paused",
         "_phase",
         "_pool",
@@ -96,6 +100,8 @@ class Line(asyncio.Protocol):
         self._clean = True
         self._head: AnswerHead | None = None
         self._chunks: Chunks | None = None
+        # The client's, while the next byte begins a chunk and an event.
+        self._out: asyncio.Transport | None = None
         self.client: Receiver | None = None
         self.idle_since = 0
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
@@ -114,7 +120,7 @@ class Line(asyncio.Protocol):
 
     def leave(self) -> None:
         """Break the connection because nobody wants the answer any more."""
-        self.client = None
+        self.client = self._out = None
         self.transport.abort()
 
     def pause(self) -> None:
@@ -136,6 +142,17 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what came."""
+        out = self._out
+        # Nearly always it is a token, one chunk that ends with an event. What is looked up for
+        # one is not in the processor's caches, so little is, and there is nothing to note.
+        if (
+            out is not None
+            and BEGINNINGS.get(data[_BEGINNING]) == len(data)
+            and data[_ENDING] == _END_OF_EVENT
+        ):
+            out.write(data)
+            self._tally.bytes += len(data)
+            return
         client = self.client
         if client is None:
             self.transport.abort()  # bytes that nobody asked for
@@ -143,13 +160,7 @@ class Line(asyncio.Protocol):
         self._tally.bytes += len(data)
         phase = self._phase
         if phase == _CHUNKED:
-            chunks = self._chunks
-            # Nearly every one is a token.
-            if chunks is not None and chunks.is_one(data) and data.endswith(b"\n\n\r\n"):
-                self._clean = True
-                client.transport.write(data)
-            else:
-                self._pass_chunked(client, data, None)
+            self._pass_chunked(client, data, None)
         elif phase == _LENGTH:
             self._pass_length(client, data)
         elif phase == _UNTIL_CLOSE:
@@ -171,7 +182,7 @@ class Line(asyncio.Protocol):
         client = self.client
         if client is None:
             return
-        self.client = None
+        self.client = self._out = None
         why = f"{type(exc).__name__}: {exc}" if exc else "it closed the connection"
         if self._phase == _WAITING:
             client.died(why, untouched=self._used)
@@ -264,7 +275,8 @@ class Line(asyncio.Protocol):
         assert chunks is not None
         out = chunks.feed(data) if data else b""
         if out:
-            self._clean = out.endswith(b"\n\n\r\n")
+            self._clean = out.endswith(_END_OF_EVENT)
+        self._out = client.transport if self._clean and chunks.between else None
         if head is not None:
             client.answer_begins(head, out)
         elif out:
@@ -272,12 +284,12 @@ class Line(asyncio.Protocol):
         if chunks.done:
             self._finish(client, keep=self._keep and not chunks.excess)
         elif chunks.failed:
-            self.client = None
+            self.client = self._out = None
             client.cut(self._mending())
             self.transport.abort()
 
     def _finish(self, client: Receiver, *, keep: bool) -> None:
-        self.client = None
+        self.client = self._out = None
         self._phase = _IDLE
         self._chunks = None
         self._used = True
