@@ -73,6 +73,9 @@ class Box(Protocol):
     def add_engine(self, launch: Launch) -> Replica:
         """Return the replica of a new engine, Stopped."""
 
+    def starting_beside(self, replica: Replica) -> str | None:
+        """Return who starts on a device of *replica* and measures its memory, None if nobody."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
@@ -271,11 +274,29 @@ class Reloader:
         if isinstance(replica.state, Stopped) or self._box.stopping:
             told[replica.name] = "Stopped, as the operator left it"
             return
+        await self._give_way(replica)
         told[replica.name] = "being replaced"
         why = Why(text="the profile has other settings for it", cause="reload")
         tried = isinstance(replica.state, Failed | BackingOff)
         replica.tell(StartRequested() if tried else RestartRequested(), why=why)
         await self._settled(replica, also_queued=True)
+
+    async def _give_way(self, replica: Replica) -> None:
+        """Wait until nobody measures memory beside an engine that serves, and keep it serving.
+
+        No other start begins there meanwhile, so that its turn comes.
+        """
+        assert self.progress is not None  # noqa: S101 - for mypy
+        replica.gives_way = True
+        try:
+            while isinstance(replica.state, Ready) and not self._box.stopping:
+                neighbour = self._box.starting_beside(replica)
+                if neighbour is None:
+                    break
+                self.progress.models[replica.name] = f"serves until {neighbour} has started"
+                await asyncio.sleep(LOOK_S)
+        finally:
+            replica.gives_way = False
 
     async def _settled(self, replica: Replica, *, also_queued: bool) -> None:
         """Wait until an engine is ready or given up; with *also_queued*, or waits for memory."""

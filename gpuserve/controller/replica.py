@@ -32,6 +32,7 @@ from gpuserve.lifecycle.states import (
     BackingOff,
     Command,
     Disarm,
+    Draining,
     DrainRequested,
     Event,
     Exited,
@@ -69,6 +70,9 @@ from gpuserve.rundir import RunDir
 from gpuserve.shim import status as shim_status
 from gpuserve.shim.run import read_launch
 
+# A drain that is over its time looks this often whether the neighbour is through.
+DRAIN_AGAIN_S = 0.2
+
 
 class Box(Protocol):
     """What a replica needs from the controller around it."""
@@ -95,6 +99,9 @@ class Box(Protocol):
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         """Return what is free on *devices* now, without those that cannot be read."""
 
+    def starting_beside(self, replica: "Replica") -> str | None:
+        """Return who starts on a device of *replica* and measures its memory, None if nobody."""
+
 
 @dataclass(slots=True)
 class _Shim:
@@ -119,6 +126,7 @@ class Replica:
         self.cause: str | None = None  # the word for `reason`
         self.drift: Why | None = None  # what it holds otherwise than planned
         self.routed = True  # whether the routers have been told of the state
+        self.gives_way = False  # whether it is to be stopped, and serves until that harms nobody
         self._next = launch
         self._policy = policy
         self._box = box
@@ -182,9 +190,13 @@ class Replica:
     def moves_memory(self) -> bool:
         """Whether its GPUs are closed to other starts.
 
-        Also while what is left of an engine that ended unasked is ended: that frees memory.
+        Also while what is left of an engine that ended unasked is ended, and before a planned
+        stop: both free memory.
         """
-        return self.state.moves_memory or (self.state.alive and self._falls_apart)
+        state = self.state
+        drains = isinstance(state, Draining) and state.after is not After.HOLD
+        falls_apart = state.alive and self._falls_apart
+        return state.moves_memory or drains or falls_apart or self.gives_way
 
     @property
     def shim_pid(self) -> int:
@@ -352,12 +364,26 @@ class Replica:
                 self._signal(signal.SIGINT)
                 self._signal(signal.SIGCONT)
             case Arm(delay_s):
-                self._disarm()
-                loop = asyncio.get_running_loop()
-                epoch = self._epoch
-                self._timer = loop.call_later(delay_s, lambda: self.tell(TimerFired(), epoch=epoch))
+                self._arm(delay_s)
             case Disarm():
                 self._disarm()
+
+    def _arm(self, delay_s: float) -> None:
+        self._disarm()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_s, self._timer_fires, self._epoch)
+
+    def _timer_fires(self, epoch: int) -> None:
+        """Deliver the state's timer; a drain goes on while a neighbour measures its memory.
+
+        The memory that a stop frees would become part of the neighbour's cache: vLLM charges what
+        is used after its profiling, less what was used before (utils/mem_utils.py,
+        memory_profiling). That start has a limit of its own, start_timeout_s.
+        """
+        if isinstance(self.state, Draining) and self._box.starting_beside(self) is not None:
+            self._arm(DRAIN_AGAIN_S)
+        else:
+            self.tell(TimerFired(), epoch=epoch)
 
     def _disarm(self) -> None:
         if self._timer is not None:

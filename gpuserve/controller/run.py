@@ -445,23 +445,35 @@ class Controller:
         """Say when nothing is in flight; hold back while a neighbour starts.
 
         A planned stop frees memory, which aborts a neighbour's start on the same device
-        (vllm-project/vllm#56830). The drain's own timer still wins.
+        (vllm-project/vllm#56830) or becomes part of its cache. The drain's own timer waits too.
         """
         while replica.epoch == epoch:
             flying = await self._in_flight((replica.name,))
-            if flying == 0 and (self.stopping or not self._neighbour_starts(replica)):
+            neighbour = self.starting_beside(replica)
+            if flying == 0 and neighbour is None:
                 replica.reason = "drained" if _held(replica.state) else None
                 replica.tell(DrainEnded(), epoch=epoch)
                 return
-            replica.reason = _drain_reason(flying)
+            replica.reason = _drain_reason(flying, neighbour)
             await asyncio.sleep(DRAIN_LOOK_S)
 
-    def _neighbour_starts(self, replica: Replica) -> bool:
+    def starting_beside(self, replica: Replica) -> str | None:
+        """Return who starts on a device of *replica* and measures its memory, None if nobody.
+
+        Nobody does for one that is only to be held, nor where everything is being stopped.
+        """
+        if self.stopping or _held(replica.state):
+            return None
         devices = set(replica.launch.gate)
-        return any(
-            isinstance(other.state, Starting) and devices & set(other.launch.gate)
-            for other in self.replicas.values()
-            if other is not replica
+        return next(
+            (
+                other.name
+                for other in self.replicas.values()
+                if other is not replica
+                and isinstance(other.state, Starting)
+                and devices & set(other.launch.gate)
+            ),
+            None,
         )
 
     async def _watch_elsewhere(self) -> None:
@@ -520,10 +532,12 @@ def progress_line(replica: Replica, last_start_s: float | None) -> str | None:
     return None
 
 
-def _drain_reason(flying: int | None) -> str:
+def _drain_reason(flying: int | None, neighbour: str | None) -> str:
     if flying is None:
         return "a router is too busy to say what is in flight"
-    return f"{flying} requests in flight" if flying else "waits while a neighbour starts"
+    if flying:
+        return f"{flying} requests in flight"
+    return f"its memory may not come free before {neighbour} has started"
 
 
 def _held(state: State) -> bool:

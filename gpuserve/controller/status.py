@@ -78,6 +78,7 @@ def predicted(footprint: Footprint | None) -> dict[str, Any]:
         "kv_cache_tokens": footprint.kv_cache_tokens,
         "max_concurrency": round(footprint.max_concurrency, 2),
         "margin_bytes": footprint.margin_bytes,
+        "first_start_bytes": footprint.first_start_bytes,
     }
 
 
@@ -116,7 +117,7 @@ def _by_term(allocated: dict[str, float]) -> dict[str, float]:
     """Take apart what newer releases print together (lifecycle/logline.py)."""
     found = dict(allocated)
     if "consumed_gib" in found and "weights_gib" in found:
-        found["non_torch_gib"] = max(0.0, found["consumed_gib"] - found["weights_gib"])
+        found["non_torch_gib"] = found["consumed_gib"] - found["weights_gib"]
     if "activation_and_graph_gib" in found:
         graphs = found.get("estimated_graph_gib", 0.0)
         found["activation_gib"] = max(0.0, found["activation_and_graph_gib"] - graphs)

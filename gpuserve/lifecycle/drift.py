@@ -27,9 +27,38 @@ def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | 
         size_bytes = predicted.get("kv_cache_bytes", 0) if harm < 0 else planned
         allowed = margin_bytes / size_bytes if margin_bytes and size_bytes else TOLERANCE
         if off * harm > allowed:
-            told.append(f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})")
+            first = predicted.get("first_start_bytes", 0) if harm < 0 else 0
+            told.append(
+                f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})"
+                + (
+                    f"; a start without a compile cache has {gib(round(first))} less"
+                    if first
+                    else ""
+                )
+            )
             figures |= {key: round(found), f"planned_{key}": round(planned)}
+    freed_bytes = round(freed_beside(predicted, actual))
+    if freed_bytes > 0:
+        told.append(
+            f"{gib(freed_bytes)} that others held came free while it measured and became part of "
+            "its cache: it holds as much more than planned until it is restarted"
+        )
+        figures |= {"freed_beside_bytes": freed_bytes}
     return Why(text="; ".join(told), cause="memory", figures=figures) if told else None
+
+
+def freed_beside(predicted: Mapping[str, float], actual: Mapping[str, float]) -> float:
+    """Return the bytes of others that came free while an engine measured, 0 within the margin.
+
+    What vLLM prints as non-torch memory is all that was used when its profiling ended, less what
+    was used before it began, less PyTorch's own (utils/mem_utils.py, memory_profiling): what
+    others free meanwhile makes it smaller, and the cache larger, which is the rest of the budget.
+    """
+    planned, found = predicted.get("non_torch_bytes"), actual.get("non_torch_bytes")
+    if planned is None or found is None or found >= 0:
+        return 0
+    freed = planned - found
+    return freed if freed > predicted.get("margin_bytes", 0) else 0
 
 
 def missing_cache_bytes(planned: Footprint | None, allocated: Mapping[str, float]) -> int:

@@ -48,10 +48,11 @@ _GRAPHS = re.compile(r"Graph capturing finished in .* took (-?[0-9.]+) GiB")
 # One line (v1/worker/gpu_worker.py, compile_or_warm_up_model). In 0.26 it has weights and non-torch
 # apart, in 0.32 together, and the estimate for graphs in the activation peak.
 _ESTIMATED_GRAPHS = re.compile(r"Estimated CUDA graph memory: ([0-9.]+) GiB")
-_CONSUMED = re.compile(r"Actual usage is ([0-9.]+) GiB for consumed memory")
+_CONSUMED = re.compile(r"Actual usage is (-?[0-9.]+) GiB for consumed memory")
 _WITH_GRAPHS = re.compile(r"for consumed memory .*?, ([0-9.]+) GiB for peak activation")
 _ACTIVATION = re.compile(r"GiB for weight, ([0-9.]+) GiB for peak activation")
-_NON_TORCH = re.compile(r"([0-9.]+) GiB for non-torch memory")
+# Below 0 where somebody else's memory came free during the measurement.
+_NON_TORCH = re.compile(r"(-?[0-9.]+) GiB for non-torch memory")
 
 # What names itself an error: an exception with its message, or a program's own `error:`.
 _EXCEPTION = re.compile(

@@ -34,6 +34,9 @@ _ELEMENT_BYTES = 2
 _GRAPH_BYTES = 64 * MIB
 _GRAPH_BYTES_EACH = 11 * MIB // 2
 _MAX_GRAPH_TOKENS = 512  # vllm/config/vllm.py, max_cudagraph_capture_size
+# config/attention.py, flash_attn_max_num_splits_for_cuda_graph.
+_KEY_PARTS = 32
+_FLOAT32_BYTES = 4
 # cuBLAS workspaces and loaded kernels, inside the budget: 0.01 to 0.36 GiB in the logs of 0.6.5 to
 # 0.26. With this figure the median error of the KV cache over the logs is zero.
 _NON_TORCH_BYTES = 256 * MIB
@@ -179,12 +182,17 @@ def cuda_graph_bytes(
     max_num_seqs: int,
     max_num_batched_tokens: int,
     enforce_eager: bool,
+    tensor_parallel_size: int = 1,
+    hopper: bool = False,
     release: Release | None = None,
 ) -> int:
     """Return the memory of captured graphs; 0 with enforce_eager, and for encoders.
 
     Batches of mixed work are captured in pieces for up to twice the sequences, those of decoding
     alone whole, for up to as many tokens as sequences; before 0.11 there was one of the two.
+    `hopper`: on compute capability 9.0 FlashAttention 3 divides the keys of a request into up to 32
+    parts, and a graph of decoding holds the output of each in 32 bit (FlashAttentionMetadataBuilder
+    in v1/attention/backends/flash_attn.py, max_num_splits).
     """
     if enforce_eager or arch.encoder:
         return 0
@@ -194,7 +202,12 @@ def cuda_graph_bytes(
         count += _captured(min(max_num_seqs, most))
     elif not compiles(release, enforce_eager=False):
         count = _captured(min(max_num_seqs, most))
-    return _GRAPH_BYTES + count * _GRAPH_BYTES_EACH
+    parts = 0
+    if hopper and captures_both(release):
+        mixers = (layer.mixer for layer in arch.all_layers)
+        row = max((x.heads * x.head_dim for x in mixers if isinstance(x, Attention)), default=0)
+        parts = _KEY_PARTS * row // tensor_parallel_size * min(max_num_seqs, most) * _FLOAT32_BYTES
+    return _GRAPH_BYTES + count * _GRAPH_BYTES_EACH + parts
 
 
 def _captured(largest: int) -> int:

@@ -18,6 +18,7 @@ from gpuserve.memory.configdoubts import (
 from gpuserve.memory.confignumbers import count, flag, number, optional_number
 from gpuserve.memory.layers import Attention, Experts, Layer, Mlp
 from gpuserve.memory.quantization import Quantization, read_quantization
+from gpuserve.memory.rope import read_lengths
 from gpuserve.memory.stack import KNOWN_STACKS, Basics, read_stack
 from gpuserve.memory.tower import VisionTower, read_tower
 
@@ -51,14 +52,6 @@ _WINDOW_EVERYWHERE = frozenset(
         "starcoder2",
     }
 )
-# Rope kinds whose `factor` is already inside max_position_embeddings, so that vLLM does not
-# multiply it again (vllm/config/model.py, _get_and_verify_max_len).
-_ROPE_ALREADY_SCALED = frozenset(
-    {"default", "su", "longrope", "llama3", "mrope", "yarn"}
-    | {"deepseek_yarn", "deepseek_llama_scaling"}
-)
-# Far beyond any that was published; a file may say 1e308.
-_LARGEST_ROPE_FACTOR = 10_000
 _BIASED_HEADS = {"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_5_vl_text"}
 # Their MLP has two matrices, without a gate (the config.json of none of them says so).
 _UNGATED_TYPES = frozenset(
@@ -82,7 +75,7 @@ class Architecture:
 
     `stack` holds the layers one by one where they differ or are not of the usual kind; without
     it every layer is alike, as the other fields say. `tower` is the vision part. `rotary_len` are
-    the positions of the rotary table, `draft_layers` the layers for speculation that the
+    the positions of all rotary tables, `draft_layers` the layers for speculation that the
     checkpoint brings along (MTP), which vLLM loads only when it is asked to. `guesses` are
     sentences about sizes that were counted without being stated.
     """
@@ -101,6 +94,7 @@ class Architecture:
     param_bytes: int = 2
     trained_len: int | None = None
     derived_len: int | None = None
+    rotary_len: int | None = None
     sliding_window: int | None = None
     sliding_layers: int = 0
     experts: Experts | None = None
@@ -190,7 +184,7 @@ def read_architecture(
         refuse_wrong_kinds(text, layers)
     classes = config.get("architectures")
     name = str(classes[0]) if isinstance(classes, list) and classes else ""
-    trained, derived = _lengths(text)
+    lengths = read_lengths(text, model_type)
     encoder = model_type in _ENCODER_TYPES
     window, sliding = _sliding(text, layers, model_type)
     stack = read_stack(text, basics)
@@ -211,8 +205,9 @@ def read_architecture(
         ),
         qkv_bias=flag(text, "attention_bias", default=model_type in _BIASED_HEADS),
         qk_norm=model_type in _NORMED_HEADS,
-        trained_len=trained,
-        derived_len=derived,
+        trained_len=lengths.trained,
+        derived_len=lengths.derived,
+        rotary_len=lengths.rotary,
         sliding_window=window,
         sliding_layers=sliding,
         experts=experts,
@@ -257,29 +252,6 @@ def _divided(hidden: int, heads: int) -> int:
     if hidden % heads:
         raise ValueError(f'"hidden_size" {hidden} is not divisible by {heads} attention heads')
     return hidden // heads
-
-
-def _lengths(text: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Return what the model was trained for, and what vLLM derives when nobody says."""
-    trained = optional_number(
-        text, "max_position_embeddings", "n_positions", "max_seq_len", "seq_length"
-    )
-    if trained is None:
-        return None, None
-    rope = text.get("rope_scaling") or text.get("rope_parameters")
-    if not isinstance(rope, Mapping):
-        return trained, trained
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    factor = rope.get("factor")
-    if factor is None:
-        return trained, trained
-    if isinstance(factor, bool) or not isinstance(factor, int | float):
-        raise ValueError(f'the rope "factor" must be a number, found {factor!r:.60}')
-    if not 0 < factor <= _LARGEST_ROPE_FACTOR:
-        raise ValueError(f'the rope "factor" is {factor}, outside of 0 to {_LARGEST_ROPE_FACTOR}')
-    if kind in _ROPE_ALREADY_SCALED:
-        return trained, trained
-    return trained, int(trained * factor)
 
 
 def _sliding(text: Mapping[str, Any], layers: int, model_type: str) -> tuple[int | None, int]:

@@ -317,6 +317,8 @@ def _sizes(
         max_num_seqs=seqs,
         max_num_batched_tokens=batched,
         enforce_eager=spec.enforce_eager,
+        tensor_parallel_size=tp,
+        hopper=facts.hopper,
         release=release,
     )
     tuned = tuning_bytes(

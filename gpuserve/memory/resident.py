@@ -148,8 +148,8 @@ def _zero_points(matrix: Matrix, quant: Quantization | None, *, hopper: bool) ->
 
 
 def _rotary(arch: Architecture) -> int:
-    """Cosines and sines for every position, one table for all layers (rotary_embedding/base.py)."""
-    length = min(arch.derived_len or arch.trained_len or 0, _MOST_ROTARY_LEN)
+    """Cosines and sines for every position of each table (rotary_embedding/base.py)."""
+    length = min(arch.rotary_len or arch.derived_len or arch.trained_len or 0, _MOST_ROTARY_LEN)
     mixer = next((x.mixer for x in arch.all_layers if x.mixer is not None), None)
     width = mixer.rope_dim if isinstance(mixer, Latent) else arch.head_dim
     return length * width * 2 if not arch.encoder else 0

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from scripts.accuracy import owncard, secondcard
 from scripts.accuracy.counts import load_counts
-from scripts.accuracy.owncard import section
 from scripts.accuracy.predict import TERMS, Prediction, pairs, predictions
 from scripts.accuracy.report import REASONS, summary
 from scripts.accuracy.startups import Startup
@@ -45,7 +45,8 @@ def _lines(rows: list[Startup], more: list[Startup]) -> Iterator[str]:
     yield from _failed(rows, found)
     made = predictions(rows)
     yield from _counts()
-    yield from section()
+    yield from owncard.section()
+    yield from secondcard.section()
     yield "\n## Every start\n"
     yield from _starts(made)
     unnamed = found["without_model"]

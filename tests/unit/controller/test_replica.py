@@ -49,6 +49,9 @@ class Box:
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         return {}
 
+    def starting_beside(self, replica: Replica) -> str | None:
+        return None
+
 
 async def test_an_engine_is_ready_for_people_once_the_routers_know_it(tmp_path: Path) -> None:
     (launch, *_) = OLD.launches

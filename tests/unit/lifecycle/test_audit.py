@@ -93,6 +93,19 @@ def test_only_what_harms_is_a_drift(
     assert told is None or (why is not None and told in (why.text or ""))
 
 
+def test_memory_of_others_that_came_free_while_it_measured_is_told() -> None:
+    planned = {"kv_cache_tokens": 1000, "non_torch_bytes": 1 << 28, "margin_bytes": 1 << 30}
+    why = drift(planned, {"kv_cache_tokens": 9000, "non_torch_bytes": -(11 << 30)})
+    assert why is not None
+    assert "11.25 GiB that others held came free while it measured" in (why.text or "")
+    assert "until it is restarted" in (why.text or "")
+    assert why.figures == {"freed_beside_bytes": (45 << 28)}
+    # What is within the margin is no news, nor is an engine that was charged for nothing.
+    assert drift(planned, {"non_torch_bytes": -(1 << 28)}) is None
+    assert drift(planned, {"non_torch_bytes": 0}) is None
+    assert drift({"margin_bytes": 1}, {"non_torch_bytes": -(11 << 30)}) is None
+
+
 def test_a_drift_within_the_margin_of_the_plan_is_none() -> None:
     planned = {
         "kv_cache_tokens": 1000,
@@ -105,3 +118,6 @@ def test_a_drift_within_the_margin_of_the_plan_is_none() -> None:
     assert short is not None
     assert "899 KV tokens, 1,000 KV tokens planned (-10%)" in (short.text or "")
     assert drift(planned, {"weights_bytes": (5 << 30) + 1}) is not None
+    short = drift(planned | {"first_start_bytes": 3 << 28}, {"kv_cache_tokens": 899})
+    assert short is not None
+    assert (short.text or "").endswith("(-10%); a start without a compile cache has 0.75 GiB less")

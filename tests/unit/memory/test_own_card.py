@@ -106,7 +106,23 @@ def test_zero_points_are_wider_on_hopper_and_only_those_of_awq() -> None:
     assert packed.quantization is not None
     gptq = replace(packed, quantization=replace(packed.quantization, method="gptq"))
     assert engine(gptq, hopper=True).weights == engine(gptq).weights
-    assert wide.context - plain.context == 16 * MIB
+    bare = {"enforce_eager": True}
+    eager, wide_eager = engine(packed, **bare), engine(packed, hopper=True, **bare)  # type: ignore[arg-type]
+    assert wide_eager.context - eager.context == 16 * MIB
+
+
+def test_graphs_on_hopper_hold_the_parts_of_each_sequences_keys() -> None:
+    plain, wide = engine(MISTRAL, (0, 30)), engine(MISTRAL, (0, 30), hopper=True)
+    assert wide.graphs - plain.graphs == 32 * (32 * 128) * 128 * 4  # 128 sequences by default
+    half = engine(MISTRAL, (0, 30), hopper=True, max_num_seqs=64)
+    assert half.graphs - engine(MISTRAL, (0, 30), max_num_seqs=64).graphs == 32 * 32 * 128 * 64 * 4
+    two = engine(MISTRAL, (0, 30), hopper=True, tensor_parallel_size=2)
+    assert two.graphs - engine(MISTRAL, (0, 30), tensor_parallel_size=2).graphs == (
+        32 * 16 * 128 * 128 * 4
+    )
+    assert engine(MISTRAL, (0, 30), hopper=True, enforce_eager=True).graphs == 0
+    # Before 0.11 nothing but pieces was captured.
+    assert engine(MISTRAL, (0, 10), hopper=True).graphs == engine(MISTRAL, (0, 10)).graphs
 
 
 def test_awq_needs_room_for_its_largest_matrix_in_32_bit_twice_while_it_loads() -> None:
