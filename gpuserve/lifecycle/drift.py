@@ -1,6 +1,6 @@
 """Whether an engine holds, or found, what was planned for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from gpuserve.lifecycle.audit import Why
 from gpuserve.memory.report import Footprint
@@ -27,15 +27,9 @@ def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | 
         size_bytes = predicted.get("kv_cache_bytes", 0) if harm < 0 else planned
         allowed = margin_bytes / size_bytes if margin_bytes and size_bytes else TOLERANCE
         if off * harm > allowed:
-            first = predicted.get("first_start_bytes", 0) if harm < 0 else 0
-            told.append(
-                f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})"
-                + (
-                    f"; a start without a compile cache has {gib(round(first))} less"
-                    if first
-                    else ""
-                )
-            )
+            told.append(f"{_words(key, found)}, {_words(key, planned)} planned ({off:+.0%})")
+            if harm < 0:
+                told.extend(_where_the_cache_went(predicted, actual))
             figures |= {key: round(found), f"planned_{key}": round(planned)}
     freed_bytes = round(freed_beside(predicted, actual))
     if freed_bytes > 0:
@@ -45,6 +39,21 @@ def drift(predicted: Mapping[str, float], actual: Mapping[str, float]) -> Why | 
         )
         figures |= {"freed_beside_bytes": freed_bytes}
     return Why(text="; ".join(told), cause="memory", figures=figures) if told else None
+
+
+def _where_the_cache_went(
+    predicted: Mapping[str, float], actual: Mapping[str, float]
+) -> Iterator[str]:
+    """Yield what is known to make a cache smaller than planned."""
+    first = round(predicted.get("first_start_bytes", 0))
+    if first:
+        yield f"a start without a compile cache has {gib(first)} less"
+    planned, found = predicted.get("non_torch_bytes"), actual.get("non_torch_bytes")
+    if planned is not None and found is not None and found > 2 * planned:
+        yield (
+            f"{gib(round(found - planned))} more than planned is charged to libraries, where what "
+            "others on the GPU took while it measured is counted too"
+        )
 
 
 def freed_beside(predicted: Mapping[str, float], actual: Mapping[str, float]) -> float:

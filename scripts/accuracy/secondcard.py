@@ -169,9 +169,9 @@ _ABOUT = """\
 One H200, driver 580.159.04, vLLM 0.26.0: Mistral-7B with an FP8 cache (general), Qwen2.5-14B with
 512 sequences (large), Gemma 3 4B's text part, read from safetensors (window), deepseek-coder-33b in
 AWQ (coder), Qwen2.5-7B with `enforce_eager` (eager) and OLMoE-1B-7B, an architecture that gpuserve
-does not know (mixture). `check` said all of this before the first of them was started there; what
-the card above had shown was in it, nothing of this one. Said before / printed, GiB, with what a
-first start takes; [what was recorded](../tests/data/h200).
+does not know (mixture); coder and eager in a second run. `check` said all of this before the first
+of them was started there; what the card above had shown was in it, nothing of this one. Said
+before / printed, GiB, with what a first start takes; [what was recorded](../tests/data/h200).
 """
 _BEFORE = """\
 
@@ -198,7 +198,7 @@ What this card corrected, so that the figures below are no test of it:
 _LEFT = """\
 
 Left as it is: eager's peak is the sampler's alone, and the 80 MiB that are planned on top of it
-were not there; other starts had them, and one model is no rule.
+were not there; general and coder took them and a little more, and one model is no rule.
 """
 _HELD = """\
 

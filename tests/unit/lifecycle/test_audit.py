@@ -106,6 +106,23 @@ def test_memory_of_others_that_came_free_while_it_measured_is_told() -> None:
     assert drift({"margin_bytes": 1}, {"non_torch_bytes": -(11 << 30)}) is None
 
 
+def test_a_cache_that_is_too_small_is_told_with_what_made_it_so() -> None:
+    planned = {
+        "kv_cache_tokens": 1000,
+        "kv_cache_bytes": 10 << 30,
+        "non_torch_bytes": 1 << 28,
+        "margin_bytes": 1 << 30,
+    }
+    short = drift(planned, {"kv_cache_tokens": 800, "non_torch_bytes": 9 << 28})
+    assert short is not None
+    assert (short.text or "").startswith("800 KV tokens, 1,000 KV tokens planned (-20%); 2.00 GiB ")
+    assert "others on the GPU took while it measured" in (short.text or "")
+    usual = drift(planned, {"kv_cache_tokens": 800, "non_torch_bytes": 1 << 28})
+    assert usual is not None
+    assert "others" not in (usual.text or "")
+    assert drift(planned, {"kv_cache_tokens": 1000, "non_torch_bytes": 9 << 28}) is None
+
+
 def test_a_drift_within_the_margin_of_the_plan_is_none() -> None:
     planned = {
         "kv_cache_tokens": 1000,

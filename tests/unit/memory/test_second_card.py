@@ -2,6 +2,8 @@
 
 import pytest
 
+from gpuserve.machine.checkpoint import catalogue_facts
+from gpuserve.memory.architecture import read_architecture
 from gpuserve.units import GIB, MIB
 from scripts.accuracy.secondcard import SPOILED, Start, measured, starts
 
@@ -55,3 +57,12 @@ def test_a_spoiled_start_holds_what_came_free_beside_it() -> None:
 def test_the_total_of_the_card_is_nvmls_less_what_is_reserved() -> None:
     card = measured()["card"]
     assert card["nvml_total_bytes"] - card["nvml_reserved_bytes"] == card["cuda_total_bytes"]
+
+
+def test_gemma_3_by_name_has_the_rotary_tables_of_its_config() -> None:
+    found = catalogue_facts("google/gemma-3-4b", None).architecture
+    assert found is not None
+    (window,) = (s for s in starts() if s.name == "window")
+    recorded = read_architecture(measured()["configs"][window.measured["config"]])
+    assert found.rotary_len == recorded.rotary_len == 9 * 131_072
+    assert found.derived_len == recorded.derived_len == 131_072
