@@ -1,7 +1,8 @@
 """The head of an engine's answer, from bytes: what goes to the client, and where the body ends."""
 
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 HEAD_BYTES = 64 << 10
 
@@ -32,7 +33,8 @@ _EVENTS = b"\r\ncontent-type: text/event-stream"
 _NO_BODY = frozenset((204, 304))
 
 
-class AnswerHead(NamedTuple):
+@dataclass(slots=True)
+class AnswerHead:
     """`lines` are the status line and the headers for the client, each with its CRLF.
 
     `length` is that of the body, CHUNKED or UNTIL_CLOSE; `keep` says that the connection may be
@@ -46,8 +48,7 @@ class AnswerHead(NamedTuple):
     events: bool
 
 
-# Without the call of a function that a class costs.
-_new = tuple.__new__
+_new = object.__new__
 
 
 class _Known:
@@ -79,9 +80,14 @@ class _Known:
 
     def of(self, digits: bytes) -> AnswerHead:
         """Return the same head with another length."""
-        status, _, _, keep, events = self.head
-        lines = self._before + digits + self._after
-        return _new(AnswerHead, (status, lines, int(digits), keep, events))
+        like = self.head
+        head = _new(AnswerHead)  # without the call that its initialisation costs
+        head.status = like.status
+        head.lines = self._before + digits + self._after
+        head.length = int(digits)
+        head.keep = like.keep
+        head.events = like.events
+        return head
 
 
 class AnswerHeads:

@@ -6,7 +6,6 @@ body ends. What is taken here is forwarded, so nothing may be read differently b
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 
 HEAD_BYTES = 32 << 10
 
@@ -55,7 +54,8 @@ _DROPPED = (
 _FORM = re.compile(rb"\r\ncontent-type:[\t ]*+multipart/form-data")
 
 
-class Head(NamedTuple):
+@dataclass(slots=True)
+class Head:
     """A request that is carried here.
 
     `fields` are the lines for the engine, each with its CRLF: those of the client but for Host,
@@ -75,8 +75,7 @@ class Head(NamedTuple):
     origin: str | None = None
 
 
-# Without the call of a function that a class costs.
-_new = tuple.__new__
+_new = object.__new__
 
 
 class Template:
@@ -85,7 +84,7 @@ class Template:
     A client sends the same lines again and again; comparing them costs a tenth of reading them.
     """
 
-    __slots__ = ("_after", "_before", "_path", "_prefix", "_rest", "_start", "_suffix")
+    __slots__ = ("_after", "_before", "_head", "_prefix", "_start", "_suffix")
 
     def __init__(self, data: bytes, head: Head) -> None:
         """Take the *head* that *data* begins with, which names no request id."""
@@ -98,8 +97,7 @@ class Template:
         at = fields.index(digits, (b"\r\n" + fields).lower().index(b"\r\ncontent-length:"))
         self._before = fields[:at]
         self._after = fields[at + len(digits) :]
-        self._path = head.path
-        self._rest = head[4:]
+        self._head = head
 
     def read(self, data: bytes) -> Head | None:
         """Return the head that *data* begins with; None if it is another, or not whole."""
@@ -111,9 +109,17 @@ class Template:
         if not digits.isdigit() or digits[0] == 48 or not data.startswith(self._suffix, stop):
             # What follows the digits in the first head, say a blank, is part of the suffix.
             return None
-        fields = self._before + digits + self._after
-        size = stop + len(self._suffix)
-        return _new(Head, (self._path, fields, size, int(digits), *self._rest))
+        like = self._head
+        head = _new(Head)  # without the call that its initialisation costs
+        head.path = like.path
+        head.fields = self._before + digits + self._after
+        head.size = stop + len(self._suffix)
+        head.length = int(digits)
+        head.close = like.close
+        head.request_id = None
+        head.query = like.query
+        head.origin = like.origin
+        return head
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,9 @@ def read_head(data: bytes) -> Head | Bad | Slow | None:
         known = _REQUEST_LINE.fullmatch(data, 0, eol) is not None
         return _elsewhere(lower, end + 4) if known else _DOUBTFUL
     found = _ours(path, block, lower, end + 4)
-    return found._replace(query=query) if query and isinstance(found, Head) else found
+    if query and isinstance(found, Head):
+        found.query = query
+    return found
 
 
 def _with_query(line: bytes) -> tuple[str | None, bytes]:
