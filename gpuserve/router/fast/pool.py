@@ -1,7 +1,6 @@
 """The kept connections to one upstream: last in, first out, one request at a time on each."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -51,19 +50,22 @@ def address_of(upstream: Upstream) -> Address | None:
     )
 
 
+class Clock(Protocol):
+    """The clock of the sweep."""
+
+    now: int  # whole seconds
+
+
 class Pool:
-    """The connections to one upstream at one address.
+    """The connections to one upstream at one address."""
 
-    *now* is the clock of the sweep, in whole seconds.
-    """
-
-    def __init__(self, name: str, address: Address, tally: Tally, now: Callable[[], int]) -> None:
+    def __init__(self, name: str, address: Address, tally: Tally, clock: Clock) -> None:
         self.name = name
         self.address = address
         self.tally = tally
         self.heads = AnswerHeads()
         self.retired = False
-        self._now = now
+        self._clock = clock
         self._idle: list[Line] = []
         self._lines: set[Line] = set()
 
@@ -87,7 +89,7 @@ class Pool:
         if self.retired:
             line.transport.close()
             return
-        line.idle_since = self._now()
+        line.idle_since = self._clock.now
         self._idle.append(line)
 
     async def dial(self, caller: Caller) -> None:
@@ -108,7 +110,7 @@ class Pool:
 
     def sweep(self, ahead_s: float) -> None:
         """Close what will have been idle for too long in *ahead_s*."""
-        before = self._now() - (self.address.keep_s - ahead_s)
+        before = self._clock.now - (self.address.keep_s - ahead_s)
         for line in [x for x in self._lines if x.client is None and x.idle_since <= before]:
             line.transport.abort()
 
@@ -120,7 +122,7 @@ class Pool:
 
     def opened(self, line: Line) -> None:
         """Note a connection."""
-        line.idle_since = self._now()
+        line.idle_since = self._clock.now
         self._lines.add(line)
 
     def lost(self, line: Line) -> None:

@@ -37,7 +37,7 @@ class FastServer:
         self.tables = tables
         self._slow = slow
         self.template: Template | None = None
-        self._ways = Ways(tables, links, self.counts, lambda: self.now)
+        self._ways = Ways(tables, links, self.counts, self)
         self.decide = self._ways.decide
         self._clients: set[Client] = set()
         self._empty = asyncio.Event()

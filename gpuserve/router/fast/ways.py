@@ -1,7 +1,6 @@
 """Where a request goes, decided on its bytes where they are enough, and what that takes."""
 
 import json
-from collections.abc import Callable
 from dataclasses import MISSING, fields
 from operator import attrgetter
 
@@ -10,7 +9,7 @@ from gpuserve.router.apierrors import Api, api_of
 from gpuserve.router.aside import ASIDE_BYTES, MOST_OBJECTS
 from gpuserve.router.counts import Counts, ModelCounts
 from gpuserve.router.decide import need_from
-from gpuserve.router.fast.pool import Address, Pool, address_of
+from gpuserve.router.fast.pool import Address, Clock, Pool, address_of
 from gpuserve.router.front import STARTING
 from gpuserve.router.links import Links, Tally
 from gpuserve.router.tablefile import TableFile
@@ -90,13 +89,11 @@ class Way:
 class Ways:
     """The decisions of the fast path, by the table in force."""
 
-    def __init__(
-        self, tables: TableFile, links: Links, counts: Counts, now: Callable[[], int]
-    ) -> None:
+    def __init__(self, tables: TableFile, links: Links, counts: Counts, clock: Clock) -> None:
         self._tables = tables
         self._links = links
         self._counts = counts
-        self._now = now
+        self._clock = clock
         self._table: RoutingTable | None = None
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
@@ -219,7 +216,7 @@ class Ways:
         if pool is None or pool.address is not address:
             self._retire(upstream.name)
             tally = self._links.tallies.setdefault(upstream.name, Tally())
-            pool = self._pools[upstream.name] = Pool(upstream.name, address, tally, self._now)
+            pool = self._pools[upstream.name] = Pool(upstream.name, address, tally, self._clock)
         return pool
 
     def _retire(self, name: str) -> None:
