@@ -81,6 +81,9 @@ def _ends(raw: bytes, at: int, behind: bytes) -> bool:
         return False
     if behind == b"}":
         return not raw[at:].strip(b" \t\r\n")
+    # Whatever is open at the name is closed behind it. With one bracket there, that is one object.
+    if raw.find(b"}", at) == len(raw) - 1 and raw.find(b"]", at) < 0:
+        return True
     return _LAST.fullmatch(raw, at) is not None or _is_object(b"{" + raw[at:])
 
 
