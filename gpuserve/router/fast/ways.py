@@ -101,6 +101,7 @@ class Ways:
         self._lanes: dict[tuple[str, ...], Lane] = {}
         self._named: dict[tuple[str, bytes], Way] = {}
         self._by_turns = False  # nothing but the turns of a chat request decides
+        self._asks_for_auto: tuple[bytes, ...] = ()  # how most bodies begin that ask for it
         self._by_header = False  # rules look at headers, which are not read here
 
     def decide(self, path: str, data: bytes, start: int) -> Way | Refusal | None:
@@ -110,6 +111,9 @@ class Ways:
             if table is None:
                 return STARTING
             self._renew(table)
+        if self._by_turns and data.startswith(self._asks_for_auto, start):
+            # Whatever else the body holds is read for its turns, and then a second name is found.
+            return self._decide(path, data, start, None)
         spot = name_in(data, start)
         name = data[spot[0] : spot[1]] if spot is not None else b""
         if not self._links.any_dark:
@@ -159,6 +163,7 @@ class Ways:
             return None
         way = Way(lane, choice)
         if choice.rewrite:
+            spot = spot or name_in(data, start)
             if spot is not None:
                 way.body = data[start : spot[0] - 1] + lane.name + data[spot[1] + 1 :]
             elif need.body:
@@ -186,6 +191,8 @@ class Ways:
         places = {(u.url, u.socket, u.keepalive_s) for u in table.upstreams}
         self._addresses = {p: a for p, a in self._addresses.items() if p in places}
         self._by_turns = not table.routing.rules and not table.routing.clamp_max_tokens
+        auto = json.dumps(table.routing.auto).encode()
+        self._asks_for_auto = (b'{"model":' + auto, b'{"model": ' + auto)
         self._by_header = any(rule.header for rule in table.routing.rules)
         names = {upstream.name for upstream in table.upstreams}
         for name in [n for n in self._pools if n not in names]:
