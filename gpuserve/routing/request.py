@@ -157,6 +157,7 @@ def plain_need(path: str, raw: bytes) -> Need | None:
         least_tokens=size // _MOST_BYTES_PER_TOKEN,
         size_bytes=size,
         wanted_tokens=wanted,
+        headers=NO_HEADERS,
         turns=Turns(last=last, earlier=earlier, reply=reply, system=system),
     )
 

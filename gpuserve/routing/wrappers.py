@@ -20,12 +20,12 @@ _FENCE = re.compile(r"```(?:json)?[ \t]*\n(?=\{)")
 
 def may_be_wrapped(text: str) -> bool:
     """Whether `unwrapped` has anything to look at in *text*."""
-    return "```" in text or text.lstrip()[:1] in ("{", "<")
+    return text.lstrip()[:1] in ("{", "<") or ("\n{" in text and "```" in text)
 
 
 def unwrapped(text: str) -> str:
     """Return the sentences inside a wrapper, or *text* itself where there is none."""
-    if len(text) > _LONGEST_CHARS or not may_be_wrapped(text):
+    if len(text) > _LONGEST_CHARS:
         return text
     start = text.lstrip()[:1]
     if start == "{":
