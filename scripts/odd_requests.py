@@ -13,9 +13,11 @@ from gpuserve.routing.classify import scanned, weighed
 from gpuserve.routing.lexicon import PREFIXES
 from gpuserve.routing.model import shipped
 from gpuserve.routing.request import need_of, plain_need, text_bytes
+from gpuserve.routing.tokens import readable, window
 from gpuserve.routing.turns import Turns, turns_of
 
 PATH = "/v1/chat/completions"
+LONG_CHARS = 5000  # fewer are never left when the middle of a turn is left out
 # Characters at the edges of what a word, a space, a script or an encoding is.
 _ODD = (
     "\x00\x1f\x7f\x80\x85\xa0ªµ×ßÀÖØÞß÷øÿĀİıŉſɏɐ\u0300\u036f\u0370\u037aΣςЀ\u0590אا\u06ff\u0700"
@@ -146,7 +148,8 @@ class Bodies:
         texts = self._TEXTS if odd > 0.005 else (*self._TEXTS, *self._ODD_TEXTS)
         message: dict[str, object] = {
             "role": random.choice(self._ROLES[: 5 if odd > 0.01 else 8]),
-            "content": "".join(random.choices(texts, k=random.randrange(4))),
+            "content": "".join(random.choices(texts, k=random.randrange(4)))
+            * (random.choice((100, 300, 3000)) if odd > 0.99 else 1),
         }
         if odd < 0.015:
             message["name"] = "n"
@@ -179,6 +182,19 @@ def misread(raw: bytes) -> str | None:
         wanted = need_of(PATH, body, text_bytes(raw))
     except BadBody as error:
         return f"{raw!r}\n  compiled {found}\n  Python   {error}"
-    if replace(wanted, body={}, turns=turns_of(body)) == found:
+    turns = turns_of(body)
+    cut = found.turns
+    # Where middles were left out, what is read of the rest is the same, and so is the verdict.
+    if cut is not None and _is_long(cut) and weighed(cut, shipped()) == weighed(turns, shipped()):
+        turns, found = _as_read(turns), replace(found, turns=_as_read(cut))
+    if replace(wanted, body={}, turns=turns) == found:
         return None
-    return f"{raw!r}\n  compiled {found}\n  Python   {wanted}\n  turns    {turns_of(body)}"
+    return f"{raw!r}\n  compiled {found}\n  Python   {wanted}\n  turns    {turns}"
+
+
+def _is_long(turns: Turns) -> bool:
+    return max(len(turns.last), len(turns.system)) > LONG_CHARS
+
+
+def _as_read(turns: Turns) -> Turns:
+    return replace(turns, last=readable(turns.last), system=window(turns.system))

@@ -19,7 +19,7 @@ from gpuserve.routing.compiled import COMPILED, scan_of, table_of
 from gpuserve.routing.model import Model, lexicon_of, shipped
 from gpuserve.routing.request import plain_need
 from gpuserve.routing.turns import Turns, turns_of
-from scripts.odd_requests import PATH, Bodies, Maker, difference, misread
+from scripts.odd_requests import LONG_CHARS, PATH, Bodies, Maker, difference, misread
 from scripts.router_rows import rows_of, training_files
 
 COMPILER = shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python.h").exists()
@@ -133,6 +133,29 @@ def test_a_body_is_read_as_a_parser_reads_it_or_left_to_that(seed: int) -> None:
 )
 def test_what_is_no_plain_request_is_parsed(raw: bytes) -> None:
     assert plain_need(PATH, raw) is None
+
+
+@needs_it
+@pytest.mark.parametrize(
+    "text", ["a b " * 30_000, "世界 " * 20_000, "😀" * 20_000, '\n\\"' * 30_000]
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_the_middle_of_a_long_text_may_be_left_out_but_not_unseen(
+    text: str, ascii_only: bool
+) -> None:
+    said = [{"role": "system", "content": text}, {"role": "user", "content": text}]
+    raw = json.dumps({"model": "auto", "messages": said}, ensure_ascii=ascii_only).encode()
+    need = plain_need(PATH, raw)
+    assert need is not None
+    assert need.turns is not None
+    assert LONG_CHARS < len(need.turns.last) < len(text)
+    assert misread(raw) is None
+    for bad in (b"\xff", b"\xed\xa0\x80", b"\xe2\x82", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\x01"):
+        middle = len(raw) // 4
+        while raw[middle] & 0xC0 == 0x80 or raw[middle - 8 : middle].count(b"\\"):
+            middle += 1
+        assert plain_need(PATH, raw[:middle] + bad + raw[middle:]) is None
+    assert plain_need(PATH, raw.replace(b"auto", b"m" * 40_000)) is None
 
 
 @needs_it

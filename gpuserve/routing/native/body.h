@@ -15,7 +15,12 @@
 #define EARLIER_CHARS 300
 #define REPLY_CHARS 150
 #define SCENE_TURNS 2
-#define MOST_DIGITS 15 /* of a number that is read; longer ones are Python's */
+#define MOST_DIGITS 15       /* of a number that is read; longer ones are Python's */
+#define MOST_NAME_CHARS 1024 /* of a model: a text whose middle was left out is longer */
+/* What is kept of a text beyond LONG_BYTES: at least wrappers.py's _LONGEST_CHARS of four bytes. */
+#define LONG_BYTES (32 << 10)
+#define HEAD_BYTES (16 << 10)
+#define TAIL_BYTES (4 << 10)
 
 typedef struct {
     const char *at, *end;
@@ -204,13 +209,55 @@ static bool take_string(Body *body, const char **text, Py_ssize_t *size)
     return true;
 }
 
-/* The same as a str; NULL for what is none. */
+/* Whether the bytes are UTF-8 as CPython reads it: RFC 3629, section 4. */
+static bool is_utf8(const char *text, Py_ssize_t size)
+{
+    const unsigned char *at = (const unsigned char *)text, *end = at + size;
+    while (at < end) {
+        uint64_t eight = 0;
+        if (end - at >= 8 && (memcpy(&eight, at, 8), !(eight & 0x8080808080808080u))) {
+            at += 8;
+            continue;
+        }
+        unsigned char c = *at++;
+        if (c < 0x80)
+            continue;
+        int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+        if (c < 0xc2 || c > 0xf4 || end - at < more)
+            return false;
+        /* Longer than needed, half a pair of surrogates, or beyond Unicode. */
+        if ((c == 0xe0 && at[0] < 0xa0) || (c == 0xed && at[0] > 0x9f) ||
+            (c == 0xf0 && at[0] < 0x90) || (c == 0xf4 && at[0] > 0x8f))
+            return false;
+        for (; more; more--)
+            if ((*at++ & 0xc0) != 0x80)
+                return false;
+    }
+    return true;
+}
+
+/* Take a string; NULL for what is none. Of a long one the middle is left out, which no window
+ * shows: what is left is longer than anything that is unwrapped, also in characters. */
 static PyObject *take_text(Body *body)
 {
     const char *text;
     Py_ssize_t size;
+    char ends[HEAD_BYTES + TAIL_BYTES];
     if (!take_string(body, &text, &size))
         return NULL;
+    if (size > LONG_BYTES) {
+        if (!is_utf8(text, size))
+            return NULL;
+        Py_ssize_t head = HEAD_BYTES, tail = size - TAIL_BYTES;
+        while ((text[head] & 0xc0) == 0x80)
+            head--;
+        while ((text[tail] & 0xc0) == 0x80)
+            tail++;
+        memcpy(ends, text, (size_t)head);
+        memcpy(ends + head, text + tail, (size_t)(size - tail));
+        text = ends;
+        size = head + size - tail;
+    }
     PyObject *taken = PyUnicode_DecodeUTF8(text, size, NULL);
     if (!taken) {
         body->failed = !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError);
@@ -304,7 +351,8 @@ static bool take_pair(Body *body, Plain *plain, unsigned *seen)
     *seen |= 1u << key;
     switch (key) {
     case MODEL:
-        return (plain->model = take_text(body)) != NULL;
+        plain->model = take_text(body);
+        return plain->model && PyUnicode_GetLength(plain->model) <= MOST_NAME_CHARS;
     case MESSAGES:
         return take_messages(body, plain);
     case STREAM:
