@@ -109,6 +109,13 @@ class Bodies:
         *("stream", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed"),
         *("presence_penalty", "frequency_penalty"),
     )
+    _OPTIONS: tuple[object, ...] = (
+        {"include_usage": True},
+        {"include_usage": False},
+        {"include_usage": 1},
+        {},
+        [],
+    )
     _ODD_KEYS = ("tools", "response_format", "stop", "x", "max_output_tokens", "max_\\u0074okens")
     _BYTES = b'{}[]":,\\u0019dDe.E-+ \n\t\x00\x1f\x80\xc3\xff'
 
@@ -123,6 +130,10 @@ class Bodies:
         for key in random.sample(self._KEYS, random.choice((0, 0, 1, 2, 4))):
             stream = random.choice((True, False, True, False, None))
             pairs.append((key, stream if key == "stream" else self._number(random)))
+        if random.random() < 0.1:
+            pairs.append(("stream_options", random.choice(self._OPTIONS)))
+        if random.random() < 0.1:
+            pairs.append(("user", random.choice((*self._TEXTS, *self._ODD_TEXTS))))
         if random.random() < 0.05:
             pairs.append((random.choice(self._ODD_KEYS), self._number(random)))
         if random.random() < 0.05:

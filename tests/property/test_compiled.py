@@ -167,6 +167,7 @@ def test_a_plain_request_is_not_parsed() -> None:
         {"role": "user", "content": "and 日付 \\ 😀?"},
     ]
     body = {"model": "auto", "messages": said, "stream": True, "max_tokens": 7, "temperature": 0.5}
+    body |= {"stream_options": {"include_usage": True}, "user": "ü"}
     for ascii_only in (True, False):
         raw = json.dumps(body, ensure_ascii=ascii_only).encode()
         need = plain_need(PATH, raw)

@@ -331,13 +331,39 @@ static bool take_messages(Body *body, Plain *plain)
     return take_sign(body, ']');
 }
 
+/* Take a string that decides nothing. */
+static bool take_unread(Body *body)
+{
+    const char *text;
+    Py_ssize_t size;
+    return take_string(body, &text, &size) && is_utf8(text, size);
+}
+
+/* Take what nearly all clients that stream send here, if anything. */
+static bool take_options(Body *body)
+{
+    return take_sign(body, '{') && take_word(body, "\"include_usage\"") && take_sign(body, ':') &&
+           (take_word(body, "true") || take_word(body, "false")) && take_sign(body, '}');
+}
+
 /* Take one pair of the outermost object; *seen* has a bit for each key that there was. */
 static bool take_pair(Body *body, Plain *plain, unsigned *seen)
 {
-    static const char *const KEYS[] = {
-        "model", "messages", "stream", "max_completion_tokens", "max_tokens",       "temperature",
-        "top_p", "n",        "seed",   "presence_penalty",      "frequency_penalty"};
-    enum { MODEL, MESSAGES, STREAM, COMPLETION, TOKENS, COUNT = sizeof KEYS / sizeof *KEYS };
+    static const char *const KEYS[] = {"model",
+                                       "messages",
+                                       "stream",
+                                       "max_completion_tokens",
+                                       "max_tokens",
+                                       "stream_options",
+                                       "user",
+                                       "temperature",
+                                       "top_p",
+                                       "n",
+                                       "seed",
+                                       "presence_penalty",
+                                       "frequency_penalty"};
+    enum { MODEL, MESSAGES, STREAM, COMPLETION, TOKENS, OPTIONS, CLIENT };
+    enum { COUNT = sizeof KEYS / sizeof *KEYS };
     const char *text;
     Py_ssize_t size;
     int64_t number;
@@ -358,6 +384,10 @@ static bool take_pair(Body *body, Plain *plain, unsigned *seen)
     case STREAM:
         plain->stream = take_word(body, "true");
         return plain->stream || take_word(body, "false");
+    case OPTIONS:
+        return take_options(body);
+    case CLIENT:
+        return take_unread(body);
     default:
         if (!take_number(body, &number))
             return false;
