@@ -143,21 +143,23 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what came."""
         out = self._out
+        size = len(data)
         # Nearly always it is a token, one chunk that ends with an event. What is looked up for
         # one is not in the processor's caches, so little is, and there is nothing to note.
-        if (
-            out is not None
-            and BEGINNINGS.get(data[_BEGINNING]) == len(data)
-            and data[_ENDING] == _END_OF_EVENT
-        ):
-            out.write(data)
-            self._tally.bytes += len(data)
-            return
+        if out is not None:
+            try:
+                whole = BEGINNINGS[data[_BEGINNING]]
+            except KeyError:  # as it ends
+                whole = 0
+            if whole == size and data[_ENDING] == _END_OF_EVENT:
+                out.write(data)
+                self._tally.bytes += size
+                return
         client = self.client
         if client is None:
             self.transport.abort()  # bytes that nobody asked for
             return
-        self._tally.bytes += len(data)
+        self._tally.bytes += size
         phase = self._phase
         if phase == _CHUNKED:
             self._pass_chunked(client, data, None)

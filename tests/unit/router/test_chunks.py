@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from gpuserve.router.chunks import Chunks
+from gpuserve.router.chunks import BEGINNINGS, Chunks
 
 EVENT = b"data: {}\n\n"
 
@@ -90,3 +90,13 @@ def test_a_chunk_whose_end_is_far_is_not_filled() -> None:
     chunks, passed = fed([b"fffff\r\nabc"])
     assert passed.endswith(b"abc")
     assert chunks.pad() is None
+
+
+@pytest.mark.parametrize("size", [16, 255, 256, 2047])
+def test_the_beginning_of_a_token_says_how_long_its_chunk_is(size: int) -> None:
+    event = b"data: ".ljust(size - 2, b"x") + b"\n\n"
+    chunk = b"%x\r\n%b\r\n" % (size, event)
+    assert BEGINNINGS[chunk[:5]] == len(chunk)
+    chunks = Chunks()
+    assert chunks.feed(chunk) == chunk
+    assert chunks.between

@@ -279,6 +279,38 @@ async def test_a_client_that_leaves_at_any_moment_takes_the_engines_work_along(
     assert bench.pool.tally.failures == 0
 
 
+async def test_a_token_passes_at_once_and_one_that_is_not_whole_does_not(bench: Bench) -> None:
+    head, _ = told(EVENTS)
+    token = b"data: " + b"x" * 300 + b"\n\n"
+    chunk = b"%x\r\n%b\r\n" % (len(token), token)
+    for kept, pieces in (
+        (True, [chunk, chunk, chunk + chunk, chunk[:40], chunk[40:], chunk, b"0\r\n\r\n"]),
+        (True, [chunk, chunk + b"0\r\n\r\n"]),
+        (False, [chunk, chunk[:-4] + b"\n\n\n\n"]),
+        (False, [chunk, b"fff" + chunk[3:], chunk]),
+        (False, [chunk, b"130" + chunk[3:], chunk]),
+    ):
+        bench.near.written = b""
+        bench.client.data_received(REQUEST)
+        bench.line.data_received(head + b"\r\n\r\n")
+        for piece in pieces:
+            bench.line.data_received(piece)
+        if not kept:
+            bench.lose()
+        body = told(bench.near.written)[1]
+        assert (body == b"".join(pieces)) == kept
+        assert body.startswith(chunk)
+        assert bench.near.closing != kept
+        if kept:
+            assert bench.line.client is None
+            assert bench.pool.tally.in_flight == 0
+        else:
+            assert b"upstream_died" in body
+            bench.open()
+            bench.idle()
+    assert bench.nothing_left()
+
+
 async def test_thousands_of_random_disconnects_leave_nothing_behind(bench: Bench) -> None:
     chance = random.Random(7)
     for _ in range(5000):
