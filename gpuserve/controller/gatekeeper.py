@@ -24,9 +24,15 @@ class Gatekeeper:
     """Looks at what is Queued whenever it is woken, and each second while anything is."""
 
     def __init__(
-        self, replicas: Mapping[str, Replica], profile: Callable[[], Path], cards: Cards
+        self,
+        replicas: Mapping[str, Replica],
+        profile: Callable[[], Path],
+        cards: Cards,
+        tell: Callable[[], object],
     ) -> None:
+        """*tell* is called when somebody waits for something else than before."""
         self._replicas = replicas
+        self._tell = tell
         self._cards = cards
         self._profile = profile
         self._wake = asyncio.Event()
@@ -69,12 +75,15 @@ class Gatekeeper:
         waiters = [policies.waiter_of(replica.launch) for replica in ready]
         free = await self._free({device for waiter in waiters for device in waiter.devices})
         decision = gate.decide(waiters, moving, free)
+        news = False
         for replica in ready:
             if replica.name in decision.opened:
                 why = Why(cause="gate", figures=_measured(replica, free))
                 replica.open_gate(why, {d: f.now_bytes for d, f in free.items() if f.now_bytes})
             elif isinstance(replica.state, Queued):
-                replica.explain(decision.reasons[replica.name])
+                news |= replica.explain(decision.reasons[replica.name])
+        if news:
+            self._tell()
 
     async def free_bytes(self, devices: Collection[str]) -> dict[str, int]:
         """Return what is free on the GPUs among *devices*, without those that cannot be read."""

@@ -71,7 +71,7 @@ from gpuserve.shim import status as shim_status
 from gpuserve.shim.run import read_launch
 
 # A drain that is over its time looks this often whether the neighbour is through.
-DRAIN_AGAIN_S = 0.2
+DRAIN_AGAIN_S = 2.0
 
 
 class Box(Protocol):
@@ -368,20 +368,22 @@ class Replica:
             case Disarm():
                 self._disarm()
 
-    def _arm(self, delay_s: float) -> None:
+    def _arm(self, delay_s: float, *, put_off: bool = False) -> None:
         self._disarm()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(delay_s, self._timer_fires, self._epoch)
+        self._timer = loop.call_later(delay_s, self._timer_fires, self._epoch, put_off)
 
-    def _timer_fires(self, epoch: int) -> None:
+    def _timer_fires(self, epoch: int, put_off: bool) -> None:  # noqa: FBT001 - a callback
         """Deliver the state's timer; a drain goes on while a neighbour measures its memory.
 
         The memory that a stop frees would become part of the neighbour's cache: vLLM charges what
         is used after its profiling, less what was used before (utils/mem_utils.py,
-        memory_profiling). That start has a limit of its own, start_timeout_s.
+        memory_profiling). That start has a limit of its own, start_timeout_s. Once it is over there
+        is a moment left, for whoever looks what is in flight to say that nothing is.
         """
-        if isinstance(self.state, Draining) and self._box.starting_beside(self) is not None:
-            self._arm(DRAIN_AGAIN_S)
+        beside = isinstance(self.state, Draining) and self._box.starting_beside(self) is not None
+        if beside or put_off:
+            self._arm(DRAIN_AGAIN_S, put_off=beside)
         else:
             self.tell(TimerFired(), epoch=epoch)
 
@@ -567,13 +569,15 @@ class Replica:
         if isinstance(self.state, Queued):
             self.reason = reason
 
-    def explain(self, reason: str) -> None:
-        """Like `note`, and tell the operator if it is news."""
-        if isinstance(self.state, Queued) and reason != self.reason:
-            news = _without_figures(reason) != _without_figures(self.reason or "")
-            self.reason = reason
-            if news:
-                self._box.audit.record("waiting", Why(text=reason, cause="gate"), model=self.name)
+    def explain(self, reason: str) -> bool:
+        """Like `note`, and tell the operator if it is news; return whether it is."""
+        if not isinstance(self.state, Queued) or reason == self.reason:
+            return False
+        news = _without_figures(reason) != _without_figures(self.reason or "")
+        self.reason = reason
+        if news:
+            self._box.audit.record("waiting", Why(text=reason, cause="gate"), model=self.name)
+        return news
 
     def miss_weights(self, reason: str, *, hopeless: bool, epoch: int) -> None:
         """Tell a Queued engine that its weights cannot be had."""

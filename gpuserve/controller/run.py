@@ -99,7 +99,12 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self.replicas: dict[str, Replica] = {}
         self.cards = Cards(self.keeper_pid, self._devices, self.audit)
-        self._gate = Gatekeeper(self.replicas, lambda: Path(self.plan.profile.path), self.cards)
+        self._gate = Gatekeeper(
+            self.replicas,
+            lambda: Path(self.plan.profile.path),
+            self.cards,
+            lambda: self._spawn(self.publish()),
+        )
         self._loops: dict[str, tuple[asyncio.Task[None], ...]] = {}
         self._replacing_routers = False
         self.reloader = Reloader(self)

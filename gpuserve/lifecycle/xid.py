@@ -34,7 +34,7 @@ _MEANING = {
 }
 # After these the driver may not reach it any more: worth a look at once.
 _LOST = frozenset((62, 79, 119, 120, 154))
-_LONGEST_WORDS = 160
+_LONGEST_WORDS = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -109,29 +110,37 @@ def test_a_planned_stop_waits_while_a_neighbour_measures_its_memory(
     until(lambda: "general" in times(gpu_lab, "start"), "its process runs")
     gpu_lab.box.instance.must("stop", "coder")
     assert times(gpu_lab, "SIGTERM")["coder"] > times(gpu_lab, "ready")["general"]
+    assert "requests were still in flight" not in gpu_lab.box.instance.must("events", "coder")
 
 
-def test_a_reload_lets_the_old_engine_serve_until_its_neighbour_has_started(gpu_lab: Lab) -> None:
-    gpu_lab.box.names = ("coder", "general", "third")
-    gpu_lab.box.size = "gpu_memory_utilization = 0.25"
-    gpu_lab.box.knobs = {name: dict(TREE) for name in gpu_lab.box.names}
-    gpu_lab.box.knobs["general"] |= {"load_s": 4.0}
-    gpu_lab.box.engine |= {"drain_timeout_s": 0.1}
-    gpu_lab.box.start(wait=False)
+def test_a_reload_lets_the_old_engine_serve_until_its_neighbour_has_started(
+    gpu_lab: Lab, tmp_path: Path
+) -> None:
+    box = gpu_lab.box
+    box.names = ("coder", "general", "third")
+    box.size = "gpu_memory_utilization = 0.25"
+    box.knobs = {name: TREE | {"load_until": str(tmp_path / name)} for name in box.names}
+    (tmp_path / "coder").touch()
+    box.engine |= {"drain_timeout_s": 0.1, "start_timeout_s": 300.0}
+    box.start(wait=False)
     until(gpu_lab.says(lambda s: s["models"][1]["state"] == "Starting"), "general loads")
-    gpu_lab.box.more["coder"] = "max_num_seqs = 7"
-    gpu_lab.box.write()
-    gpu_lab.box.instance.must("reload", "--no-wait")
+    box.more["coder"] = "max_num_seqs = 7"
+    box.write()
+    box.instance.must("reload", "--no-wait")
+    told = "serves until general has started"
     until(
-        gpu_lab.says(
-            lambda s: s["reload"]["models"].get("coder") == "serves until general has started"
-        ),
-        "the reload gives way",
+        gpu_lab.says(lambda s: s["reload"]["models"].get("coder") == told), "the reload gives way"
     )
-    assert gpu_lab.model("coder")["state"] == "Ready"
-    assert gpu_lab.box.chat("coder").status == 200
-    assert gpu_lab.model("general")["state"] == "Starting", "it served beside the start"
-    until(gpu_lab.says(lambda s: s["reload"]["state"] == "done"), "the reload is done")
-    gpu_lab.until_ready()
+    assert box.chat("coder").status == 200
+    (tmp_path / "general").touch()
+    # Its turn comes before the next start, and a client is told what it waits for then.
+    until(
+        lambda: "waits for third on gpu0" in box.chat("coder").body.decode(),
+        "what coder waits for is told to clients",
+    )
+    until(lambda: "third" in times(gpu_lab, "start"), "third has begun")
     asked, begun, ready = (times(gpu_lab, word) for word in ("SIGTERM", "start", "ready"))
-    assert ready["general"] < asked["coder"] < begun["third"], "its turn came before the next start"
+    assert ready["general"] < asked["coder"] < begun["third"]
+    assert "requests were still in flight" not in box.instance.must("events", "coder")
+    (tmp_path / "third").touch()
+    until(gpu_lab.says(lambda s: s["reload"]["state"] == "done"), "the reload is done")

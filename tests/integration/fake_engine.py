@@ -1,7 +1,8 @@
 """A stand-in for `vllm serve` with knobs for faults; the tests run it as a program.
 
 Knobs come in the environment variable FAKE_ENGINE as JSON, per model through the profile's `env`:
-load_s (0.05), never_ready, start_exit (status), start_line (printed before that), ignore_sigterm,
+load_s (0.05), load_until (this file exists), never_ready, start_exit (status), start_line (printed
+before that), ignore_sigterm,
 core (True: a child that calls setsid, as vLLM's EngineCore), die_after_requests, token_s (0.0),
 tokens (5), flood (lines printed at start), die_in_health_after (503 from then on),
 wedge_after_requests (those after it hang, and no gauge moves), core_obeys (it ends on SIGTERM, as
@@ -227,6 +228,8 @@ def main() -> int:
     if knobs.get("never_ready"):
         time.sleep(9999)
     time.sleep(float(knobs.get("load_s", 0.05)))
+    while "load_until" in knobs and not os.path.exists(knobs["load_until"]):  # noqa: PTH110 - starts sooner
+        time.sleep(0.02)
     if refusal is not None or "start_exit" in knobs:
         default = "ValueError: the fake engine was told to fail"
         print(refusal or knobs.get("start_line", default), flush=True)

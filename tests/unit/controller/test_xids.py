@@ -39,6 +39,17 @@ def test_a_line_is_an_error_or_it_is_not(line: str, xid: tuple[str, int] | None)
     assert (None if found is None else (found.bus, found.number)) == xid
 
 
+def test_what_the_driver_says_of_a_wild_write_is_told_whole() -> None:
+    # Recorded on an H200 with driver 580.159.04.
+    words = (
+        "pid=3411, name=python3, channel 0x0000005a, intr 00000000. MMU Fault: ENGINE GRAPHICS "
+        "GPC1 GPCCLIENT_T1_8 faulted @ 0x8f41_8fe00000. Fault is of type FAULT_PDE "
+        "ACCESS_TYPE_VIRT_WRITE"
+    )
+    found = read_xid(f"NVRM: Xid (PCI:0000:00:06): 31, {words}")
+    assert found == Xid(bus="0000:00:06", number=31, words=words)
+
+
 def test_what_is_not_known_is_told_in_the_drivers_words() -> None:
     assert Xid(bus="0000:65:00", number=79).lost
     assert not Xid(bus="0000:65:00", number=31).lost
