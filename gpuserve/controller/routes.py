@@ -12,6 +12,7 @@ from gpuserve.controller.replica import Replica
 from gpuserve.controller.routers import Routers
 from gpuserve.controller.status import memory_status
 from gpuserve.launch import keepalive_s, served_names
+from gpuserve.lifecycle.states import Queued
 from gpuserve.machine.files import replace_file
 from gpuserve.plan import Plan
 from gpuserve.routing.table import EXTERNAL, EngineWord, Figure, RoutingTable, table_of
@@ -76,7 +77,7 @@ class Routes:
         return EngineWord(
             state=state.name,
             routable=state.routable and not stopping,
-            reason="gpuserve is stopping" if stopping else replica.reason,
+            reason="gpuserve is stopping" if stopping else _for_clients(replica),
             retry_after_s=policies.retry_after_s(state, replica.phase_s, last_start_s),
             # As it runs: names that the profile got since are put into bodies.
             served_names=served_names(replica.launch.argv),
@@ -87,6 +88,13 @@ class Routes:
                 for name, value in figures.items()
             ),
         )
+
+
+def _for_clients(replica: Replica) -> str | None:
+    """Return the reason without who else holds the memory that is waited for (gate.py)."""
+    if isinstance(replica.state, Queued) and replica.reason is not None:
+        return replica.reason.partition("; ")[0]
+    return replica.reason
 
 
 def _elsewhere(why: str) -> EngineWord:
