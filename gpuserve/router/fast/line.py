@@ -106,15 +106,14 @@ class Line(asyncio.Protocol):
         self.idle_since = 0
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
 
-    def send(self, client: Receiver, message: bytes, body: memoryview | None) -> None:
-        """Send a request, whose *body* may be a part of its own, for *client*."""
+    def send(self, client: Receiver, head: bytes, body: memoryview) -> None:
+        """Send a large request, in two parts, for *client*."""
         self.expect(client)
-        self.transport.write(message)
-        if body is not None:
-            self.transport.write(body)
+        self.transport.write(head)
+        self.transport.write(body)
 
     def expect(self, client: Receiver) -> None:
-        """Take what comes for the answer to the request of *client*, which is being sent."""
+        """Take what comes for the answer to the request of *client*, who sends it."""
         self.client = client
         self._phase = _WAITING
 

@@ -1,8 +1,9 @@
-"""When messages are written: the first of a turn of the event loop at once, the others together.
+"""Writes requests and whole answers together that come in one turn of the event loop.
 
 A write to a socket wakes whoever waits for it, which costs more than anything else that is done
 for a message. Of those that are written one behind the other, most find their reader awake. Whether
-there are others cannot be known, but where the last came a moment ago there are some.
+more will come in this turn cannot be known, but where the last came a moment ago it is likely; any
+other is written at once. Tokens always are: they are waited for.
 """
 
 import asyncio
