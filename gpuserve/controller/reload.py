@@ -271,10 +271,11 @@ class Reloader:
         """Have one changed engine take its new settings; return when the next may follow."""
         assert self.progress is not None  # noqa: S101 - for mypy
         told = self.progress.models
-        if isinstance(replica.state, Stopped) or self._box.stopping:
+        if not isinstance(replica.state, Stopped):
+            await self._give_way(replica)
+        if not replica.wanted or self._box.stopping:
             told[replica.name] = "Stopped, as the operator left it"
             return
-        await self._give_way(replica)
         told[replica.name] = "being replaced"
         why = Why(text="the profile has other settings for it", cause="reload")
         tried = isinstance(replica.state, Failed | BackingOff)

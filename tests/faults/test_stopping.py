@@ -144,3 +144,28 @@ def test_a_reload_lets_the_old_engine_serve_until_its_neighbour_has_started(
     assert "requests were still in flight" not in box.instance.must("events", "coder")
     (tmp_path / "third").touch()
     until(gpu_lab.says(lambda s: s["reload"]["state"] == "done"), "the reload is done")
+
+
+def test_who_stops_an_engine_that_gives_way_to_a_neighbour_is_obeyed(
+    gpu_lab: Lab, tmp_path: Path
+) -> None:
+    box = gpu_lab.box
+    box.knobs["general"] = TREE | {"load_until": str(tmp_path / "loaded")}
+    box.engine |= {"start_timeout_s": 300.0}
+    box.start(wait=False)
+    until(gpu_lab.says(lambda s: s["models"][1]["state"] == "Starting"), "general loads")
+    box.more["coder"] = "max_num_seqs = 7"
+    box.write()
+    box.instance.must("reload", "--no-wait")
+    told = "serves until general has started"
+    until(
+        gpu_lab.says(lambda s: s["reload"]["models"].get("coder") == told), "the reload gives way"
+    )
+    box.instance.must("stop", "coder", "--no-wait")
+    until(gpu_lab.says(lambda s: s["models"][0]["state"] == "Draining"), "it drains")
+    (tmp_path / "loaded").touch()
+    until(gpu_lab.says(lambda s: s["reload"]["state"] == "done"), "the reload is done")
+    assert gpu_lab.model("coder")["state"] == "Stopped"
+    assert [row["event"] for row in gpu_lab.device.events() if row["model"] == "coder"].count(
+        "start"
+    ) == 1
