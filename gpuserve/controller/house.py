@@ -57,7 +57,8 @@ class House:
         self._service = service
         self._routers = routers
         self._router_slots = range(box.plan.profile.server.workers + 1)
-        self._silent: dict[int, int] = {}  # router slots, and for how many looks
+        # Workers by slot and pid that do not answer, and for how many looks.
+        self._silent: dict[tuple[int, int], int] = {}
         # Processes that were once below a shim, also under a controller before this one.
         self._seen: set[tuple[int, int]] = families.read(box.run_dir)
         self._fault: str | None = None  # of the memory, as it was told last
@@ -97,17 +98,26 @@ class House:
                     self._box.audit.say(f"cannot start router slot {slot}: {error}")
 
     async def _replace_hung_routers(self, kept: dict[str, KeptProcess]) -> None:
-        """Kill a worker that has not answered for HUNG_LOOKS looks; the keeper starts another."""
-        silent = await self._routers.silent()
-        self._silent = {slot: self._silent.get(slot, 0) + 1 for slot in silent}
-        for slot, looks in self._silent.items():
-            process = kept.get(router_program(slot))
-            if looks >= HUNG_LOOKS and process is not None and process.pid:
-                figures = {"slot": slot, "pid": process.pid, "silent_s": looks * HOUSEKEEPING_S}
+        """Kill a worker that has not answered for HUNG_LOOKS looks; the keeper starts another.
+
+        Also one that hangs before it has a socket to answer on.
+        """
+        answering = await self._routers.answering()
+        silent = [
+            (slot, process.pid)
+            for slot in self._routers.slots
+            if (process := kept.get(router_program(slot))) is not None
+            and process.pid
+            and slot not in answering
+        ]
+        self._silent = {worker: self._silent.get(worker, 0) + 1 for worker in silent}
+        for (slot, pid), looks in self._silent.items():
+            if looks >= HUNG_LOOKS:
+                figures = {"slot": slot, "pid": pid, "silent_s": looks * HOUSEKEEPING_S}
                 why = Why(text="it does not answer", cause="hung", figures=figures)
                 self._box.audit.record("router_replaced", why)
                 with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
 
     async def _end_unplanned(self, kept: dict[str, KeptProcess]) -> None:
         """End what a reload that was cut off has left: engines that the plan does not name."""

@@ -29,17 +29,17 @@ class Routers:
 
     def __init__(self, run_dir: RunDir, slots: Iterable[int]) -> None:
         self._run_dir = run_dir
-        self._slots = tuple(slots)
+        self.slots = tuple(slots)
         self._recent: tuple[float, dict[str, Tally] | None] | None = None
 
     async def reload(self, table: bytes) -> None:
         """Give every worker the new table. One that misses it sees routing.json by itself."""
         await self._call_all("POST", "/reload", table)
 
-    async def silent(self) -> set[int]:
-        """Return the slots whose worker is there and does not answer."""
+    async def answering(self) -> set[int]:
+        """Return the slots whose worker takes connections and answers."""
         answers = await self._call_all("GET", "/upstreams")
-        return {slot for slot, answer in answers.items() if answer is None}
+        return {slot for slot, answer in answers.items() if answer and "upstreams" in answer}
 
     async def answers(self, slot: int) -> bool:
         """Return whether the worker in *slot* takes connections and answers."""
@@ -77,8 +77,8 @@ class Routers:
         self, method: str, path: str, body: bytes | None = None
     ) -> dict[int, dict[str, Any] | None]:
         """Return each slot's answer, as `_call` gives it."""
-        calls = (self._call(slot, method, path, body) for slot in self._slots)
-        return dict(zip(self._slots, await asyncio.gather(*calls), strict=True))
+        calls = (self._call(slot, method, path, body) for slot in self.slots)
+        return dict(zip(self.slots, await asyncio.gather(*calls), strict=True))
 
     async def _call(
         self, slot: int, method: str, path: str, body: bytes | None = None

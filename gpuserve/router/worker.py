@@ -103,6 +103,9 @@ class Worker:
         inside = web.Server(control.handle, access_log=None)
         # Last, because who finds this socket may take it that connections are accepted.
         asking = await self._open_control(inside)
+        # The controller writes the table before it looks whom to tell: what it wrote until now is
+        # in the file, and of all that follows it tells us.
+        self._tables.refresh()
         tasks = [asyncio.create_task(self._watch_table())]
         if self._fast is not None:
             tasks.append(asyncio.create_task(self._fast.sweep_forever()))

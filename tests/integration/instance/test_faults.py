@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from gpuserve.rundir import RunDir
 from tests.e2e.instance import until
 from tests.integration.instance.conftest import Box, free_port
 
@@ -311,11 +312,36 @@ def test_an_engine_that_answers_nothing_is_busy_not_dead(box: Box) -> None:
     assert box.instance.model("coder")["pid"] == begun
 
 
+def _router(box: Box) -> psutil.Process | None:
+    """Return the worker that serves, None while there is none."""
+    words = ["gpuserve.router", str(box.instance.run_dir), "1"]
+    for process in box.processes():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if process.cmdline()[-3:] == words:
+                return process
+    return None
+
+
 def test_a_hung_router_is_replaced(running: Box) -> None:
-    worker = next(
-        p for p in running.processes() if p.cmdline()[-1] == "1" and "router" in str(p.cmdline())
-    )
+    until(lambda: _answers(running), "the worker answers")
+    worker = _router(running)
+    assert worker is not None
     worker.suspend()
+    until(lambda: not worker.is_running(), "the controller has killed it", timeout_s=60)
+    until(lambda: _answers(running), "a new worker answers")
+
+
+def test_a_router_that_hangs_before_it_serves_is_replaced(running: Box) -> None:
+    first = _router(running)
+    assert first is not None
+    first.kill()
+    control = RunDir(running.instance.run_dir).router_socket(1)
+    control.unlink(missing_ok=True)
+    until(lambda: (found := _router(running)) is not None and found != first, "another begins")
+    worker = _router(running)
+    assert worker is not None
+    worker.suspend()
+    assert not control.exists()  # imports take longer than to find it
     until(lambda: not worker.is_running(), "the controller has killed it", timeout_s=60)
     until(lambda: _answers(running), "a new worker answers")
 

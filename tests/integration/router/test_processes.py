@@ -5,11 +5,13 @@ import re
 import signal
 import sys
 from collections import Counter
+from typing import Any
 
 import openai
 import psutil
 import pytest
 
+from gpuserve.router.worker import Worker
 from tests.integration.router.conftest import CODE, GENERAL, Box, until
 from tests.integration.router.raw import Wire, ask, request, wire
 from tests.unit.routing.prompts import an_unsure_prompt
@@ -224,3 +226,25 @@ async def test_a_worker_ends_with_its_parent(box: Box) -> None:
     async with asyncio.timeout(10):
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(0.02)
+
+
+class _Late(Worker):
+    """A worker whose table is replaced while it gets ready to be told of that."""
+
+    def __init__(self, box: Box) -> None:
+        super().__init__(box.run_dir, 1, fast=box.fast)
+        self._box = box
+
+    async def _open_control(self, inside: Any) -> asyncio.Server:
+        self._box.write(self._box.engine("new"))
+        return await super()._open_control(inside)
+
+
+async def test_a_worker_that_could_not_be_told_of_a_table_has_it_when_it_can(box: Box) -> None:
+    box.write(box.engine("old"))
+    worker = _Late(box)
+    serving = asyncio.create_task(worker.serve(box.listening))
+    await until(lambda: box.run_dir.router_socket(1).exists())
+    assert list((await box.control("GET", "/upstreams"))["upstreams"]) == ["new"]
+    worker.drain()
+    await asyncio.wait_for(serving, 10)
